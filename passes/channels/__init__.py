@@ -1,0 +1,8 @@
+"""Channel analysis: which indices of which tensors live and die together."""
+
+from __future__ import annotations
+
+from amcc.passes.channels.analysis import analyze
+from amcc.passes.channels.model import Channels, Contraction, Group, Lock, Removal, Slice
+
+__all__ = ["Channels", "Contraction", "Group", "Lock", "Removal", "Slice", "analyze"]
