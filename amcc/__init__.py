@@ -1,2 +1,55 @@
-"""amcc makes trained neural networks smaller."""
+"""amcc makes trained neural networks smaller.
+
+    import amcc
+
+    result = amcc.compile("model.onnx", budget="flops=0.5", data="val.npz")
+
+The names below are resolved on first use: `import amcc` brings in neither torch nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from amcc import errors
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "apply",
+    "bench",
+    "compile",
+    "errors",
+    "inspect",
+    "load",
+    "plan",
+    "verify",
+]
+
+_API = frozenset(__all__) - {"__version__", "errors"}
+
+
+class _Package(ModuleType):
+    """Keeps `amcc.plan` the function when the module `amcc.plan` is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _API and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module 'amcc' has no attribute '{name}'")
+    from amcc import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -57,6 +57,7 @@ class Value:
 
     @property
     def rank(self) -> int | None:
+        """The number of dimensions, None when unknown."""
         return None if self.shape is None else len(self.shape)
 
 
@@ -93,6 +94,7 @@ class Node:
         return self.inputs[index] if index < len(self.inputs) else ""
 
     def replace(self, **changes: Any) -> Node:
+        """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
@@ -148,6 +150,7 @@ class Graph:
         return shape
 
     def replace(self, **changes: Any) -> Graph:
+        """A copy with some fields changed; everything else is shared."""
         return dataclasses.replace(self, **changes)
 
     def with_params(self, arrays: Mapping[str, Array]) -> Graph:
@@ -155,9 +158,8 @@ class Graph:
         for name, array in arrays.items():
             old = self.params[name]
             if old.shape != array.shape or old.dtype != array.dtype:
-                raise VerificationError(
-                    f"parameter '{name}' would change from {old.dtype}{list(old.shape)} to {array.dtype}{list(array.shape)}"
-                )
+                change = f"from {old.dtype}{list(old.shape)} to {array.dtype}{list(array.shape)}"
+                raise VerificationError(f"parameter '{name}' would change {change}")
         return self.replace(params={**self.params, **{n: frozen(a) for n, a in arrays.items()}})
 
     def live(self) -> Graph:

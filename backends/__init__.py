@@ -1,0 +1,1 @@
+"""The graph into ONNX, PyTorch and ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""ONNX files and PyTorch modules into the graph."""
