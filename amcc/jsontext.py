@@ -1,0 +1,58 @@
+"""JSON files that are the same bytes for the same content, read well, and fail with the place that is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from amcc.errors import AmccError
+
+M = TypeVar("M", bound="Document")
+
+_FLAT_LIST = re.compile(r"\[\s+((?:-?\d+|\"[^\"\\\n]*\")(?:,\s+(?:-?\d+|\"[^\"\\\n]*\"))*)\s+\]")
+_GAP = re.compile(r",\s+(?=-?\d|\")")
+
+
+class Document(BaseModel):
+    """Base of everything amcc writes as JSON: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+
+def dumps(content: Any) -> str:
+    """Text of a document or of plain data: two spaces a level, flat lists on one line, one newline at the end."""
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return _FLAT_LIST.sub(lambda match: f"[{_GAP.sub(', ', match[1])}]", text) + "\n"
+
+
+def read(path: Path, kind: type[M], error: type[AmccError]) -> M:
+    """Read a document.
+
+    Raises:
+        error: the file cannot be read, is not JSON, or breaks the schema; names the place in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise error("not a text file", where=str(path)) from None
+    except OSError as problem:
+        raise error(f"cannot be read: {problem.strerror}", where=str(path)) from None
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as problem:
+        raise error(explain(problem), where=str(path)) from None
+
+
+def explain(problem: ValidationError) -> str:
+    """The first thing that is wrong, with its place: `groups[3].removed: ...`."""
+    first = problem.errors(include_url=False)[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    more = problem.error_count() - 1
+    return (f"{place}: {message}" if place else message) + (f", and {more} more" if more else "")

@@ -1,0 +1,212 @@
+"""How good a candidate is: top-1, fidelity to the original, or a function of the user's. Higher is better.
+
+- `top1`: with labels, the share of samples whose largest value of the first output is at the label.
+- `fidelity`: without labels, `1 / (1 + e)`, where e is the mean over the floating outputs of the squared
+  difference from the original's output, divided by the variance of the original's output over samples.
+  1 is the same function; outputs that are not floating count by their share of unequal elements.
+- `module:function`: called once with all outputs (mapping of names to arrays, samples first) and the
+  labels (or None), gives a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from amcc.data import Dataset, check_labels, class_count
+from amcc.errors import DataError, UsageError
+from amcc.ir import Array, Graph
+from amcc.usercode import call, named_function
+
+Outputs = Mapping[str, Array]
+Metric = Callable[[Outputs, Array | None], float]
+_BATCH_BYTES = 64 << 20
+_LARGEST_BATCH = 64
+
+
+class Runner(Protocol):
+    """What runs a graph; `amcc.backends.runtime.Session` is one."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs of one batch."""
+        ...
+
+
+class Evaluator:
+    """Scores graphs on one set of samples.
+
+    The original's outputs are computed once, when the evaluator is made; a candidate's outputs must
+    have their shapes.
+
+    Args:
+        graph: the original.
+        metric: `"top1"`, `"fidelity"`, `module:function` or a function; by default top-1 with labels,
+            else fidelity.
+        threads: of ONNX Runtime, 0 for all cores.
+        runner: makes what runs a graph, for tests.
+
+    Attributes:
+        name: of the metric.
+        original: the original's score.
+
+    Raises:
+        DataError: labels do not fit, or the metric raises or gives no finite number.
+        UsageError: the metric does not exist.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        data: Dataset,
+        metric: str | Metric | None = None,
+        *,
+        threads: int = 0,
+        runner: Callable[[Graph], Runner] | None = None,
+    ) -> None:
+        self.data = data
+        self._threads = threads
+        self._runner = runner or self._session
+        self._batch = _batch_size(graph)
+        outputs = self._outputs(graph)
+        self.name, self._metric = _metric(metric, graph, data, outputs)
+        self.original = self._measure(outputs)
+
+    def score(self, graph: Graph) -> float:
+        """The metric of a candidate that has the original's inputs and outputs."""
+        return self._measure(self._outputs(graph))
+
+    def _session(self, graph: Graph) -> Runner:
+        from amcc.backends.runtime import Session
+
+        return Session(graph, threads=self._threads)
+
+    def _outputs(self, graph: Graph) -> dict[str, Array]:
+        runner = self._runner(graph)
+        parts: list[dict[str, Array]] = []
+        for start in range(0, len(self.data), self._batch):
+            feeds = {name: array[start : start + self._batch] for name, array in self.data.inputs.items()}
+            parts.append(_run(runner, feeds, self._batch if _static(graph) else 0))
+        return self._joined(graph, parts)
+
+    def _joined(self, graph: Graph, parts: list[dict[str, Array]]) -> dict[str, Array]:
+        """The outputs that have one row a sample, all batches joined."""
+        joined = {}
+        for name in parts[0]:
+            arrays = [part[name] for part in parts]
+            if len({a.shape[1:] for a in arrays}) == 1 and all(a.ndim for a in arrays):
+                array = np.concatenate(arrays)
+                if len(array) == len(self.data):
+                    joined[name] = array
+        if not joined:
+            raise DataError(f"no output of {list(graph.outputs)} has one row a sample", where=self.data.source)
+        return joined
+
+    def _measure(self, outputs: dict[str, Array]) -> float:
+        result = call(self._metric, outputs, self.data.labels, name=f"metric '{self.name}'")
+        try:
+            value = float(result)
+        except (TypeError, ValueError):
+            raise DataError(f"metric '{self.name}' gave {type(result).__name__}, not a number") from None
+        if not math.isfinite(value):
+            raise DataError(
+                f"metric '{self.name}' gave {value} on {self.data.source}", hint="it must be a finite number"
+            )
+        return value
+
+
+def top1(outputs: Outputs, labels: Array | None) -> float:
+    """Share of samples whose largest value of the first output `[N, classes]` is at the label."""
+    assert labels is not None
+    first = next(iter(outputs.values()))
+    return float((first.reshape(len(first), -1).argmax(axis=1) == labels).mean())
+
+
+class Fidelity:
+    """Closeness to the outputs of the original; called with outputs, gives a number in [0, 1]."""
+
+    def __init__(self, reference: Outputs) -> None:
+        self._reference = {name: array for name, array in reference.items() if array.size}
+        self._scale = {n: _variance(a) for n, a in self._reference.items() if a.dtype.kind == "f"}
+
+    def __call__(self, outputs: Outputs, labels: Array | None = None) -> float:
+        """1 / (1 + mean relative squared error), see the module's text; 0 where outputs are not finite."""
+        errors = []
+        for name, reference in self._reference.items():
+            if name in self._scale:
+                difference = outputs[name].astype(np.float64) - reference
+                errors.append(float(np.square(difference).mean()) / self._scale[name])
+            else:
+                errors.append(float((outputs[name] != reference).mean()))
+        error = sum(errors) / len(errors) if errors else 0.0
+        return 1 / (1 + error) if math.isfinite(error) else 0.0
+
+
+def _variance(array: Array) -> float:
+    """Mean squared distance from the mean over samples; of outputs that do not vary, the mean square."""
+    wide = array.astype(np.float64)
+    power = float(np.square(wide).mean())
+    variance = float(np.square(wide - wide.mean(axis=0)).mean())
+    return variance if variance > 1e-9 * power else max(power, 1e-30)
+
+
+def _metric(
+    metric: str | Metric | None, graph: Graph, data: Dataset, outputs: Outputs
+) -> tuple[str, Callable[[Outputs, Array | None], Any]]:
+    if metric is None:
+        metric = "top1" if data.labels is not None else "fidelity"
+    if callable(metric):
+        return getattr(metric, "__name__", "metric"), metric
+    if metric == "fidelity":
+        return "fidelity", Fidelity(outputs)
+    if metric == "top1":
+        return "top1", _checked_top1(graph, data, outputs)
+    if ":" not in metric:
+        raise UsageError(
+            f"no metric is called '{metric}'", where="--metric", hint="use top1, fidelity or module:function"
+        )
+    return metric, named_function(metric, option="--metric")
+
+
+def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Metric:
+    if data.labels is None:
+        raise DataError("top-1 needs labels", where=data.source, hint="add 'label', or use --metric fidelity")
+    name = graph.outputs[0]
+    classes = class_count(graph)
+    if classes is None:
+        raise DataError(
+            f"top-1 needs a first output of shape [N, classes]; '{name}' is {list(outputs[name].shape)}",
+            where=data.source,
+            hint="give --metric module:function, or --metric fidelity",
+        )
+    labels = check_labels(data.labels, len(data), classes, data.source)
+    return lambda given, _: top1(given, labels)
+
+
+def _batch_size(graph: Graph) -> int:
+    """The model's own batch where it is fixed, else one whose largest activation takes up to 64 MB."""
+    if fixed := _static(graph):
+        return fixed
+    sizes = (_sample_bytes(graph, value.shape) for value in graph.values.values() if value.name not in graph.params)
+    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(sizes, default=1)))
+
+
+def _static(graph: Graph) -> int:
+    """The batch that the model fixes, or 0."""
+    first = graph.values[graph.inputs[0]].shape
+    return first[0] if first and isinstance(first[0], int) else 0
+
+
+def _sample_bytes(graph: Graph, shape: Sequence[int | str] | None) -> int:
+    return 4 * math.prod(d for d in shape or () if isinstance(d, int))
+
+
+def _run(runner: Runner, feeds: dict[str, Array], fixed: int) -> dict[str, Array]:
+    """Run one batch; the last one is filled up for a model of a fixed batch."""
+    count = len(next(iter(feeds.values())))
+    if not fixed or count == fixed:
+        return runner.run(feeds)
+    filled = {name: np.resize(array, (fixed, *array.shape[1:])) for name, array in feeds.items()}
+    return {name: array[:count] for name, array in runner.run(filled).items()}

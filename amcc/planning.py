@@ -1,0 +1,161 @@
+"""Between plans and analysed graphs: write a removal down, and find a plan's removal in a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from amcc.errors import PlanError
+from amcc.ir import Array, Graph, Node
+from amcc.passes.channels import Channels, Group, Removal
+from amcc.passes.sizes import per_sample
+from amcc.plan import Plan, PlanGroup, PlanNode, fingerprint
+
+_OTHER_MODEL = "this is the plan of another model"
+
+
+def describe(
+    channels: Channels, removal: Removal, shrunk: Graph, *, model: str, budget: str, policy: str, seed: int
+) -> Plan:
+    """The plan that says what a removal is."""
+    return Plan(
+        fingerprint=fingerprint(channels.graph),
+        model=model,
+        budget=budget,
+        policy=policy,
+        seed=seed,
+        groups=tuple(_plan_group(group, removal.get(group.index)) for group in channels.groups),
+        nodes=_plan_nodes(channels.graph, shrunk),
+    )
+
+
+def removal_of(plan: Plan, channels: Channels) -> dict[int, Array]:
+    """What a plan removes from an analysed graph.
+
+    On a graph of the plan's own structure the unit numbers count; on any other (a PyTorch twin, with
+    BatchNorm folded or not) the units are those whose indices the plan lists for parameters that
+    both have, and all of these must come out exactly as listed.
+
+    Raises:
+        PlanError: a group or a parameter does not fit.
+    """
+    if plan.fingerprint == fingerprint(channels.graph):
+        return _same_structure(plan, channels)
+    removal: dict[int, Array] = {}
+    taken: dict[int, str] = {}
+    for place, wanted in enumerate(plan.groups):
+        if not wanted.removed:
+            continue
+        group, units = _find(wanted, channels, f"groups[{place}]")
+        if group.index in taken:
+            raise PlanError(f"'{wanted.name}' and '{taken[group.index]}' are one group here", hint=_OTHER_MODEL)
+        taken[group.index] = wanted.name
+        removal[group.index] = units
+    return removal
+
+
+def _plan_group(group: Group, gone: Array | None) -> PlanGroup:
+    removed = [] if gone is None else sorted(int(u) for u in gone)
+    slices: dict[str, dict[int, tuple[int, ...]]] = {}
+    if removed:
+        for piece in group.slices:
+            slices.setdefault(piece.param, {})[piece.axis] = _cut(piece.indices, removed)
+    return PlanGroup(
+        name=group.name, size=group.size, kept=group.size - len(removed), removed=tuple(removed), slices=slices
+    )
+
+
+def _cut(indices: tuple[Array, ...], units: list[int]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unique(np.concatenate([np.asarray(indices[u]) for u in units])))
+
+
+def _plan_nodes(graph: Graph, shrunk: Graph) -> tuple[PlanNode, ...]:
+    from amcc.passes.cost import node_macs
+
+    after = {node.name: node for node in shrunk.nodes}
+    nodes = []
+    for node in graph.nodes:
+        macs = node_macs(graph, node)
+        if node.name not in after:
+            share = 1.0
+        elif macs:
+            share = 1 - node_macs(shrunk, after[node.name]) / macs
+        else:
+            share = 1 - _elements(shrunk, after[node.name]) / max(_elements(graph, node), 1)
+        nodes.append(PlanNode(name=node.name, op=node.op, macs=macs, sparsity=round(min(max(share, 0.0), 1.0), 6)))
+    return tuple(nodes)
+
+
+def _elements(graph: Graph, node: Node) -> int:
+    shapes = (graph.values[o].shape for o in node.outputs if o and o in graph.values)
+    return sum(int(np.prod([per_sample(d) for d in s], dtype=object)) for s in shapes if s is not None)
+
+
+def _same_structure(plan: Plan, channels: Channels) -> dict[int, Array]:
+    groups = {group.name: group for group in channels.groups}
+    removal: dict[int, Array] = {}
+    for place, wanted in enumerate(plan.groups):
+        where = f"groups[{place}] '{wanted.name}'"
+        group = groups.get(wanted.name)
+        if group is None:
+            raise PlanError("the model has no such group", where=where, hint="see `amcc inspect`")
+        if group.size != wanted.size:
+            raise PlanError(f"has {wanted.size} units in the plan and {group.size} in the model", where=where)
+        if not wanted.removed:
+            continue
+        if wanted.slices is not None and wanted.slices != _plan_group(group, np.array(wanted.removed)).slices:
+            raise PlanError(
+                "'slices' is not what removing the units in 'removed' removes",
+                where=where,
+                hint="delete the group's 'slices' after editing; they are worked out again",
+            )
+        removal[group.index] = np.array(wanted.removed, np.int64)
+    return removal
+
+
+def _find(wanted: PlanGroup, channels: Channels, where: str) -> tuple[Group, Array]:
+    """The group of the graph that the plan's group means, and its units that go."""
+    where = f"{where} '{wanted.name}'"
+    if not wanted.slices:
+        raise PlanError("'slices' is missing, and the model is not the one the plan was made for", where=where)
+    found: list[tuple[int, Group, Array]] = []
+    problem = f"none of its parameters {_some(wanted.slices)} can shrink in this model"
+    for group in channels.groups:
+        common = [
+            (piece.param, piece.axis, piece.indices, wanted.slices[piece.param][piece.axis])
+            for piece in group.slices
+            if piece.axis in wanted.slices.get(piece.param, {})
+        ]
+        if not common:
+            continue
+        if group.size != wanted.size:
+            problem = f"has {wanted.size} units in the plan and {group.size} in the model"
+            continue
+        _, _, indices, listed = common[0]
+        units = [u for u in range(group.size) if np.isin(indices[u], listed).all()]
+        wrong = next((c for c in common if not units or _cut(c[2], units) != c[3]), None)
+        if wrong is not None:
+            problem = f"the indices listed for axis {wrong[1]} of '{wrong[0]}' are not whole units of this model"
+            continue
+        missing = _not_cut(wanted.slices, group, channels.graph)
+        if missing:
+            problem = f"here it does not cut axis {missing[1]} of '{missing[0]}'"
+            continue
+        found.append((len(common), group, np.array(units, np.int64)))
+    if not found:
+        raise PlanError(problem, where=where, hint=_OTHER_MODEL)
+    _, group, units_gone = max(found, key=lambda item: item[0])
+    return group, units_gone
+
+
+def _not_cut(slices: Mapping[str, Mapping[int, object]], group: Group, graph: Graph) -> tuple[str, int] | None:
+    """A parameter axis that the plan cuts and the graph has, but its group does not cut."""
+    cut = {(piece.param, piece.axis) for piece in group.slices}
+    listed = ((param, axis) for param, axes in slices.items() for axis in axes)
+    return next((place for place in listed if place[0] in graph.params and place not in cut), None)
+
+
+def _some(names: Mapping[str, object]) -> str:
+    shown = [f"'{n}'" for n in list(names)[:3]]
+    return ", ".join(shown) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,214 @@
+"""What a person sees in the terminal: tables of a compilation, an inspection, a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amcc.summary import Change, Latency, Measured, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from amcc.bench import Timing
+    from amcc.graph_json import GraphJson, JsonGroup
+
+_MOST_CONSUMERS = 2
+
+
+def print_summary(summary: Summary, folder: Path | None, console: Console) -> None:
+    """Groups, costs and metric before and after, certificate, reach, warnings, files."""
+    console.print(_group_table(summary))
+    console.print(_cost_table(summary))
+    for line in summary_lines(summary):
+        console.print(line, highlight=False, soft_wrap=True)
+    for warning in summary.warnings:
+        console.print(f"[yellow]warning:[/] {_plain(warning)}", highlight=False, soft_wrap=True)
+    if folder is not None:
+        names = ", ".join(summary.files)
+        console.print(
+            f"[bold]written[/]      {_plain(str(folder))}/  ({names}, summary.json)", highlight=False, soft_wrap=True
+        )
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """One line each: budget, metric by split, certificate, reach."""
+    lines = [
+        f"[bold]budget[/]       {line.asked}: {line.reached:,} of {line.original:,} "
+        f"({line.ratio:.4f}), at most {line.limit:,} asked"
+        for line in summary.budget
+    ]
+    metric = summary.metric
+    for name, measured in (("search", metric.search), ("report", metric.report)):
+        if measured is not None:
+            lines.append(
+                f"[bold]{metric.name:<12}[/] {_measured(metric.name, measured)} "
+                f"on the {name} split: {_plain(measured.source)}"
+            )
+    certificate = summary.certificate
+    verdict = "passed" if certificate.passed else "[red]FAILED[/]"
+    lines.append(
+        f"[bold]certificate[/]  {verdict}: pure slices equal the masked original to {certificate.error:.1e} "
+        f"(tolerance {certificate.tolerance:.0e})"
+    )
+    lines.append(
+        f"[bold]within reach[/] {summary.within_reach:.1%} of the MACs could go; the rest is locked (see amcc inspect)"
+    )
+    return lines
+
+
+def print_inspection(found: GraphJson, console: Console) -> None:
+    """Nodes, groups, ledger and totals of a network."""
+    shapes = {value.name: value.shape for value in found.values}
+    nodes = _table("node", "operator", "MACs", "params", "output")
+    for node in found.nodes:
+        shape = shapes.get(node.outputs[0]) if node.outputs else None
+        shown = "?" if shape is None else "x".join(map(str, shape))
+        op = f"{node.domain}.{node.op}" if node.domain else node.op
+        nodes.add_row(_plain(node.name), op, count(node.macs), count(node.params), shown)
+    console.print(nodes)
+    groups = _table("group", "units", "MACs", "slices")
+    for group in found.groups:
+        mark = " (inexact)" if group.inexact else ""
+        groups.add_row(_plain(group.name) + mark, str(group.size), count(group.macs), _plain(_slices(group)))
+    console.print(groups)
+    if found.ledger:
+        ledger = _table("locked", "axis", "operator", "reason", "MACs out of reach")
+        for lock in found.ledger:
+            ledger.add_row(
+                _plain(lock.value),
+                str(lock.axis),
+                _plain(f"{lock.op} {lock.node}".strip()),
+                _plain(lock.reason),
+                count(lock.macs),
+            )
+        console.print(ledger)
+    total = found.totals
+    console.print(
+        f"{len(found.nodes)} nodes, {len(found.groups)} groups of {sum(g.size for g in found.groups)} units, "
+        f"{len(found.ledger)} locks; {total.macs:,} MACs, {total.params:,} parameters, "
+        f"{size(total.bytes)} of weights, {size(total.memory)} of activations at once",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_timings(timings: Sequence[Timing], console: Console) -> None:
+    """Latency of models side by side."""
+    table = _table("model", "median ms", "spread", "fastest", "against the first", "runs")
+    for timing in timings:
+        table.add_row(
+            _plain(timing.model),
+            f"{timing.median:.3f}",
+            f"{timing.spread:.3f}",
+            f"{timing.fastest:.3f}",
+            f"{timing.median / timings[0].median:.2f}x",
+            str(timing.runs),
+        )
+    console.print(table)
+
+
+def count(number: int) -> str:
+    """A count to three digits: 125.5M."""
+    for limit, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.4g}{suffix}"
+    return str(number)
+
+
+def size(number: int) -> str:
+    """A number of bytes: 3.41 MB."""
+    for limit, suffix in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= limit:
+            return f"{number / limit:.4g} {suffix}"
+    return f"{number} B"
+
+
+def score(name: str, value: float) -> str:
+    """A metric's value: top-1 in percent."""
+    return f"{100 * value:.2f}%" if name == "top1" else f"{value:.4f}"
+
+
+def rows(summary: Summary) -> list[tuple[str, str, str, str]]:
+    """What was before, what is after, and the ratio: MACs, parameters, weights, activations, latency."""
+    totals = summary.totals
+    table: list[tuple[str, str, str, str]] = [
+        _row("MACs", totals.macs, count),
+        _row("parameters", totals.params, count),
+        _row("weights", totals.bytes, size),
+        _row("activations", totals.memory, size),
+    ]
+    before, after = summary.timings.before, summary.timings.after
+    if before is not None and after is not None:
+        table.append(("latency", _latency(before), _latency(after), f"{after.median / before.median:.3f}"))
+    return table
+
+
+def _row(name: str, change: Change, show: object) -> tuple[str, str, str, str]:
+    assert callable(show)
+    return name, show(change.before), show(change.after), f"{change.ratio:.3f}"
+
+
+def _latency(latency: Latency) -> str:
+    return f"{latency.median:.2f} ± {latency.spread / 2:.2f} ms"
+
+
+def _measured(name: str, measured: Measured) -> str:
+    text = f"{score(name, measured.before)} -> {score(name, measured.after)}"
+    if measured.pure is not None:
+        text += f" (pure slices {score(name, measured.pure)})"
+    return text
+
+
+def _group_table(summary: Summary) -> Table:
+    table = _table("group", "kept", "of", "", "read by", "MACs share")
+    whole = max(summary.totals.macs.before, 1)
+    for group in summary.groups:
+        bar = "█" * max(1, round(12 * group.kept / group.size))
+        table.add_row(
+            _plain(group.name),
+            str(group.kept),
+            str(group.size),
+            f"{bar:░<12}",
+            _plain(_some(group.consumers)),
+            f"{group.macs.before / whole:.1%} -> {group.macs.after / whole:.1%}",
+        )
+    return table
+
+
+def _cost_table(summary: Summary) -> Table:
+    table = _table("", "before", "after", "ratio")
+    for row in rows(summary):
+        table.add_row(*row)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = {"kept", "of", "MACs", "params", "before", "after", "ratio", "units", "MACs out of reach", "axis", "runs"}
+    for column in columns:
+        number = column in numbers or column in {"median ms", "spread", "fastest", "against the first"}
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def _slices(group: JsonGroup) -> str:
+    shown = [f"{piece.param}[{piece.axis}]" for piece in group.slices]
+    return _some(shown, 4)
+
+
+def _some(names: Iterable[str], most: int = _MOST_CONSUMERS) -> str:
+    listed = list(names)
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f", +{more}" if more > 0 else "")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,174 @@
+"""`report.html`: one file with everything in it, readable in any browser, no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from amcc.progress import Scored
+from amcc.report import count, rows, score
+from amcc.summary import GroupLine, Measured, Summary
+
+_COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+.warning { background: #fef3c7; padding: .4rem .8rem; border-radius: .3rem; margin: .3rem 0; }
+.failed { color: #b91c1c; font-weight: 600; } svg { max-width: 100%; height: auto; } .dim { color: #64748b; }
+svg text { font: 11px system-ui, sans-serif; fill: #334155; }
+""".strip()
+
+
+def html(summary: Summary, episodes: Sequence[Scored] = ()) -> str:
+    """The page for a compilation; `episodes` in order, for the plot of the search."""
+    title = f"{summary.model}, {', '.join(line.asked for line in summary.budget) or 'given plan'}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        *(f'<p class="warning">{escape(w)}</p>' for w in summary.warnings),
+        "<h2>Before and after</h2>",
+        _costs(summary),
+        _bars(summary),
+        "<h2>Metric</h2>",
+        _metric(summary),
+        "<h2>Certificate</h2>",
+        _certificate(summary),
+        "<h2>Widths</h2>",
+        _widths(summary.groups),
+        *(("<h2>Search</h2>", _search(summary.metric.name, episodes)) if episodes else ()),
+        "<h2>Run</h2>",
+        _run(summary),
+    ]
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}\n</style></head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _costs(summary: Summary) -> str:
+    lines = [
+        "<tr>" + f"<td>{escape(name)}</td>" + "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells) + "</tr>"
+        for name, *cells in rows(summary)
+    ]
+    head = '<tr><th></th><th class="n">before</th><th class="n">after</th><th class="n">ratio</th></tr>'
+    asked = "".join(
+        f"<li>{escape(line.asked)}: {line.reached:,} of at most {line.limit:,}</li>" for line in summary.budget
+    )
+    return f"<table>{head}{''.join(lines)}</table><ul>{asked}</ul>"
+
+
+def _bars(summary: Summary) -> str:
+    shapes = []
+    for place, (name, _, after, ratio) in enumerate(rows(summary)):
+        y, width = 26 * place, 420 * min(float(ratio), 1.2)
+        shapes.append(
+            f'<text x="0" y="{y + 14}">{escape(name)}</text>'
+            f'<rect x="90" y="{y + 2}" width="420" height="16" fill="#e2e8f0"/>'
+            f'<rect x="90" y="{y + 2}" width="{width:.1f}" height="16" fill="{_COLOURS[0]}"/>'
+            f'<text x="{100 + max(width, 420):.0f}" y="{y + 14}">{escape(after)}</text>'
+        )
+    return _svg(760, 26 * len(shapes), "costs after, as a share of before", "".join(shapes))
+
+
+def _metric(summary: Summary) -> str:
+    name = summary.metric.name
+    lines = [
+        _measured(name, split, measured)
+        for split, measured in (("search", summary.metric.search), ("report", summary.metric.report))
+        if measured is not None
+    ]
+    if not lines:
+        return "<p>Not measured.</p>"
+    head = "".join(f"<th>{h}</th>" for h in (name, "before", "pure slices", "after", "measured on"))
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _measured(name: str, split: str, measured: Measured) -> str:
+    pure = "" if measured.pure is None else score(name, measured.pure)
+    cells = (split, score(name, measured.before), pure, score(name, measured.after), measured.source)
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _certificate(summary: Summary) -> str:
+    certificate = summary.certificate
+    verdict = "Passed" if certificate.passed else '<span class="failed">FAILED</span>'
+    outputs = ", ".join(certificate.outputs)
+    return (
+        f"<p>{verdict}: the pure slices and the original with the removed units masked differ by "
+        f"{certificate.error:.2e} at most (tolerance {certificate.tolerance:.0e}) on {escape(outputs)}.</p>"
+        f"<p>{summary.within_reach:.1%} of the multiply-accumulates were within reach.</p>"
+    )
+
+
+def _widths(groups: Sequence[GroupLine]) -> str:
+    shapes = []
+    for place, group in enumerate(groups):
+        y, width = 18 * place, 360 * group.kept / max(group.size, 1)
+        label = group.name if len(group.name) <= 38 else f"{group.name[:18]}…{group.name[-18:]}"
+        shapes.append(
+            f'<text x="0" y="{y + 12}">{escape(label)}</text>'
+            f'<rect x="250" y="{y + 2}" width="360" height="12" fill="#e2e8f0"/>'
+            f'<rect x="250" y="{y + 2}" width="{width:.1f}" height="12" fill="{_COLOURS[2]}"/>'
+            f'<text x="620" y="{y + 12}">{group.kept} of {group.size}'
+            f"  ({count(group.macs.before)} to {count(group.macs.after)} MACs)</text>"
+        )
+    return _svg(830, 18 * len(shapes) + 4, "units kept by group", "".join(shapes))
+
+
+def _search(name: str, episodes: Sequence[Scored]) -> str:
+    scores = [e.score for e in episodes]
+    low, high = min(scores), max(scores)
+    span = (high - low) or 1.0
+    policies = list(dict.fromkeys(e.policy for e in episodes))
+
+    def x(index: int) -> float:
+        return 60 + 680 * index / max(len(scores) - 1, 1)
+
+    def y(value: float) -> float:
+        return 210 - 190 * (value - low) / span
+
+    dots = "".join(
+        f'<circle cx="{x(i):.1f}" cy="{y(e.score):.1f}" r="2.5" fill="{_colour(policies, e.policy)}"/>'
+        for i, e in enumerate(episodes)
+    )
+    best, line = scores[0], []
+    for index, value in enumerate(scores):
+        best = max(best, value)
+        line.append(f"{x(index):.1f},{y(best):.1f}")
+    axes = (
+        f'<text x="0" y="24">{escape(score(name, high))}</text><text x="0" y="214">{escape(score(name, low))}</text>'
+        f'<text x="60" y="232">1</text><text x="700" y="232">{len(scores)} episodes</text>'
+    )
+    legend = "".join(
+        f'<circle cx="{130 + 110 * i}" cy="228" r="4" fill="{_colour(policies, p)}"/>'
+        f'<text x="{138 + 110 * i}" y="232">{escape(p)}</text>'
+        for i, p in enumerate(policies)
+    )
+    best_line = f'<polyline points="{" ".join(line)}" fill="none" stroke="#94a3b8"/>'
+    return _svg(760, 240, "score by episode, and the best so far", best_line + dots + axes + legend)
+
+
+def _colour(policies: Sequence[str], policy: str) -> str:
+    return _COLOURS[policies.index(policy) % len(_COLOURS)]
+
+
+def _run(summary: Summary) -> str:
+    facts = {
+        "policy": summary.policy,
+        "recovery": summary.recover + (f", calibrated on {summary.calibration}" if summary.calibration else ""),
+        "seed": str(summary.seed),
+        "versions": ", ".join(f"{name} {version}" for name, version in summary.versions.items()),
+        "seconds": ", ".join(f"{name} {spent:.1f}" for name, spent in summary.timings.seconds.items()),
+        **{f"SHA-256 of {name}": digest for name, digest in summary.inputs.items()},
+    }
+    lines = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in facts.items())
+    return f'<table class="dim">{lines}</table>'
+
+
+def _svg(width: int, height: int, title: str, content: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
+        f"<title>{escape(title)}</title>{content}</svg>"
+    )

@@ -1,0 +1,190 @@
+"""What a compilation did, in numbers that a program can read. `summary.json`.
+
+All that differs between two runs of the same command stands under `timings`.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from amcc import __version__
+from amcc.errors import InputError
+from amcc.jsontext import Document, dumps, read
+
+VERSION = 1
+Count = Annotated[int, Field(ge=0)]
+
+
+class Change(Document):
+    """One resource before and after, in whole units (multiply-accumulates, parameters, bytes)."""
+
+    before: Count
+    after: Count
+
+    @property
+    def ratio(self) -> float:
+        """After as a share of before."""
+        return self.after / self.before if self.before else 1.0
+
+
+class Totals(Document):
+    """What the network costs.
+
+    Attributes:
+        macs: multiply-accumulates of one sample.
+        params: elements of all parameters.
+        bytes: of all parameters.
+        memory: bytes of activations alive at once, one sample, at the worst moment.
+    """
+
+    macs: Change
+    params: Change
+    bytes: Change
+    memory: Change
+
+
+class BudgetLine(Document):
+    """One part of the budget: `reached` is at most `limit`, both exact."""
+
+    asked: str
+    resource: Literal["flops", "params", "size"]
+    original: Count
+    limit: Count
+    reached: Count
+    ratio: float
+
+
+class Measured(Document):
+    """The metric on one set of samples, of the original and of the result.
+
+    Attributes:
+        pure: of the pure slices, before recovery; None where it was not measured.
+    """
+
+    samples: Count
+    source: str
+    before: float
+    after: float
+    pure: float | None = None
+
+
+class MetricLine(Document):
+    """The metric; `report` was measured on samples that the search never saw."""
+
+    name: str
+    search: Measured | None
+    report: Measured | None
+
+
+class CertificateLine(Document):
+    """The check that pure slices equal the masked original.
+
+    Attributes:
+        error: the largest relative difference over all outputs.
+        passed: the error is within the tolerance.
+    """
+
+    error: float
+    tolerance: float
+    outputs: dict[str, float]
+    seed: int
+    passed: bool
+
+
+class PolicyLine(Document):
+    """What one policy reached."""
+
+    policy: str
+    score: float | None
+    evaluations: Count
+    shipped: bool
+
+
+class GroupLine(Document):
+    """One group: how much of it stays and what reads it.
+
+    Attributes:
+        consumers: nodes that sum over its units.
+        macs: multiply-accumulates of the nodes that hold its parameters, before and after.
+    """
+
+    name: str
+    size: Count
+    kept: Count
+    consumers: tuple[str, ...]
+    macs: Change
+
+
+class Latency(Document):
+    """Median and spread (half the distance between the quartiles) of one run, milliseconds."""
+
+    median: float
+    spread: float
+    runs: Count
+
+
+class Timings(Document):
+    """All that no two runs share."""
+
+    seconds: dict[str, float]
+    before: Latency | None = None
+    after: Latency | None = None
+
+
+class Summary(Document):
+    """The whole summary.
+
+    Attributes:
+        within_reach: share of the multiply-accumulates that can go, all locks considered.
+        calibration: where the samples for recovery came from; None for pure slices.
+        files: SHA-256 of every other file of the folder.
+        inputs: SHA-256 of the model and of each data set.
+    """
+
+    version: Literal[1] = 1
+    model: str
+    budget: tuple[BudgetLine, ...]
+    totals: Totals
+    metric: MetricLine
+    certificate: CertificateLine
+    groups: tuple[GroupLine, ...]
+    policies: tuple[PolicyLine, ...]
+    policy: str
+    recover: Literal["full", "none"]
+    calibration: str | None
+    within_reach: float
+    seed: int
+    versions: dict[str, str]
+    inputs: dict[str, str]
+    files: dict[str, str]
+    warnings: tuple[str, ...]
+    timings: Timings
+
+    def write(self, path: Path) -> None:
+        """Write `summary.json`."""
+        path.write_text(dumps(self), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Summary:
+        """Read `summary.json`, or the one in an output folder.
+
+        Raises:
+            InputError: it cannot be read or breaks the schema; names the place in it.
+        """
+        return read(path / "summary.json" if path.is_dir() else path, cls, InputError)
+
+
+def versions() -> dict[str, str]:
+    """Of amcc, Python and the libraries that decide what comes out."""
+    found = {"amcc": __version__, "python": platform.python_version()}
+    for name in ("numpy", "onnx", "onnxruntime", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
