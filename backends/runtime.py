@@ -1,0 +1,196 @@
+"""Run a graph in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from amcc.backends.precision import as_float32, wants_float32
+from amcc.backends.to_onnx import build_model, is_plain
+from amcc.errors import DataError, ModelError
+from amcc.ir import Array, Graph
+from amcc.passes.protos import element_type, tensor_proto
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+# Bytes up to which a tensor is put into the model itself; larger ones are lent to the runtime uncopied.
+_LARGEST_EMBEDDED = 1024
+
+
+class Session:
+    """A graph made ready to run.
+
+    Weights are lent to ONNX Runtime, not copied. A graph whose batch is fixed runs any number of
+    samples that is a multiple of it, and pads the last run.
+
+    Args:
+        outputs: names of the values to give back, intermediate ones included; by default the graph's.
+        threads: for one operator; 0 takes every core.
+
+    Attributes:
+        precision: `"float32"` when the runtime lacks the graph's own precision and a float32 copy
+            runs instead, else the graph's own.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the graph.
+    """
+
+    def __init__(self, graph: Graph, *, outputs: Sequence[str] | None = None, threads: int = 0) -> None:
+        if outputs is not None:
+            if unknown := [name for name in outputs if name not in graph.values]:
+                raise ModelError(f"the graph has no value '{unknown[0]}'")
+            graph = graph.replace(outputs=tuple(dict.fromkeys(outputs))).live()
+        self.outputs = graph.outputs
+        self.precision = _float_type(graph)
+        self._threads = threads
+        if wants_float32(graph):
+            self._open_as_float32(graph)
+            return
+        try:
+            self._open(graph)
+        except NotImplementedError as error:
+            if self.precision == "float32":
+                raise ModelError(f"ONNX Runtime cannot run the model: {error}") from None
+            self._open_as_float32(graph)
+
+    def _open_as_float32(self, graph: Graph) -> None:
+        self.precision = "float32"
+        try:
+            self._open(as_float32(graph))
+        except NotImplementedError as error:
+            raise ModelError(f"ONNX Runtime cannot run the model: {error}") from None
+
+    def _open(self, graph: Graph) -> None:
+        import onnxruntime
+        from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unimplemented
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = self._threads
+        lent = _Lent()
+        passed = [name for name in graph.outputs if name in graph.inputs or name in graph.params]
+        self._constants = {name: graph.params[name] for name in passed if name in graph.params}
+        self._passed = [name for name in passed if name in graph.inputs]
+        runs = graph.replace(
+            ir_version=max(graph.ir_version, 4), outputs=tuple(o for o in graph.outputs if o not in passed)
+        )
+        model = build_model(runs, lent.place, value_info=False)
+        options.add_external_initializers(list(lent.values), list(lent.values.values()))
+        self._lent = lent
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Unimplemented as error:
+            raise NotImplementedError(_message(error)) from None
+        except Exception as error:  # the runtime's exceptions have no common base but this
+            raise ModelError(f"ONNX Runtime refuses the model: {_message(error)}") from None
+        self._inputs = {name: graph.values[name] for name in graph.inputs}
+        self._batch = _fixed_batch(graph)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs, by name. Floats are cast to the precision that runs.
+
+        Raises:
+            DataError: an input is missing or has the wrong shape or type.
+            ModelError: an operator fails; names it.
+        """
+        inputs = {name: self._checked(name, feeds) for name in self._inputs}
+        count = max((len(a) for a in inputs.values() if a.ndim), default=0)
+        if not self._batch or count == self._batch:
+            return self._run(inputs)
+        return self._run_in_parts(inputs, count, self._batch)
+
+    def _checked(self, name: str, feeds: Mapping[str, Array]) -> Array:
+        value = self._inputs[name]
+        if name not in feeds:
+            raise DataError(f"no data for input '{name}'", hint=f"the model's inputs are {', '.join(self._inputs)}")
+        array = np.asarray(feeds[name])
+        shape = value.shape
+        if shape is not None and (
+            len(shape) != array.ndim
+            or any(isinstance(d, int) and d != n for d, n in zip(shape[1:], array.shape[1:], strict=True))
+        ):
+            raise DataError(f"input '{name}' has shape {list(shape)}, the data {list(array.shape)}")
+        target = np.dtype(value.dtype)
+        if array.dtype != target:
+            if not (np.can_cast(array.dtype, target, "same_kind") or array.dtype.kind == target.kind == "V"):
+                raise DataError(f"input '{name}' is {target.name}, the data {array.dtype.name}")
+            array = array.astype(target)
+        return np.ascontiguousarray(array) if array.ndim else array
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        names = [o for o in self.outputs if o not in self._passed and o not in self._constants]
+        try:
+            results = self._session.run(names, dict(inputs)) if names else []
+        except Exception as error:  # the runtime's exceptions have no common base but this
+            raise ModelError(f"ONNX Runtime fails: {_message(error)}") from None
+        found = {**dict(zip(names, results, strict=True)), **self._constants, **{n: inputs[n] for n in self._passed}}
+        return {name: found[name] for name in self.outputs}
+
+    def _run_in_parts(self, inputs: Mapping[str, Array], count: int, batch: int) -> dict[str, Array]:
+        """Run a fixed batch again and again; the last part is padded with its last sample."""
+        parts: list[dict[str, Array]] = []
+        for start in range(0, count, batch):
+            chosen = np.minimum(np.arange(start, start + batch), count - 1)
+            parts.append(self._run({n: a[chosen] for n, a in inputs.items()}))
+        joined: dict[str, Array] = {}
+        for name in self.outputs:
+            if name in self._constants:
+                joined[name] = self._constants[name]
+                continue
+            first = parts[0][name]
+            if not first.ndim or len(first) % batch:
+                raise ModelError(
+                    f"output '{name}' {list(first.shape)} does not divide into samples of a batch of {batch}",
+                    hint="export the model with a dynamic batch",
+                )
+            joined[name] = np.concatenate([part[name] for part in parts])[: count * (len(first) // batch)]
+        return joined
+
+
+class _Lent:
+    """Tensors that the runtime reads where they are."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, onnxruntime.OrtValue] = {}
+
+    def place(self, name: str, array: Array) -> onnx.TensorProto:
+        import onnxruntime
+        from onnx import StringStringEntryProto, TensorProto
+
+        if array.nbytes <= _LARGEST_EMBEDDED or not is_plain(array) or not array.dtype.isbuiltin:
+            return tensor_proto(name, array)
+        self.values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        return TensorProto(
+            name=name,
+            dims=array.shape,
+            data_type=element_type(array.dtype.name),
+            data_location=TensorProto.EXTERNAL,
+            external_data=[StringStringEntryProto(key="location", value="memory")],
+        )
+
+
+def _float_type(graph: Graph) -> str:
+    """The float type that the graph's inputs, or else its parameters, have."""
+    for name in (*graph.inputs, *graph.params):
+        if "float" in (dtype := graph.values[name].dtype):
+            return dtype
+    return "float32"
+
+
+def _fixed_batch(graph: Graph) -> int:
+    """The leading dimension that all inputs share when it is fixed, else 0."""
+    leading: set[Any] = {s[0] for name in graph.inputs if (s := graph.values[name].shape)}
+    only = leading.pop() if len(leading) == 1 else 0
+    return only if isinstance(only, int) else 0
+
+
+def _message(error: Exception) -> str:
+    """The runtime's message without its error code and source position."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1][:600]

@@ -1,0 +1,178 @@
+"""The IR into ONNX."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from amcc import __version__
+from amcc.errors import ModelError, OutputError
+from amcc.ir import Array, Graph, Value
+from amcc.passes.protos import element_type, node_proto, tensor_proto, type_proto
+
+if TYPE_CHECKING:
+    import onnx
+
+# Protocol buffers end at 2 GB; beyond this many bytes of weights they go beside the file.
+_LARGEST_EMBEDDED = 1_800_000_000
+# Bytes of the smallest tensor that goes beside the file; shape inference wants small ones inside.
+_SMALLEST_EXTERNAL = 1024
+# Offsets are multiples of a page for tensors of at least a page, so that runtimes can map them.
+_PAGE = 4096
+
+TensorWriter = Callable[[str, Array], "onnx.TensorProto"]
+
+
+def to_onnx(graph: Graph, *, value_info: bool = True) -> onnx.ModelProto:
+    """The graph as an ONNX model with its weights inside.
+
+    Operator sets, IR version, metadata and all names stay; dynamic dimensions keep their symbols.
+
+    Args:
+        value_info: also write the shapes of intermediate values.
+    """
+    return build_model(graph, tensor_proto, value_info=value_info)
+
+
+def build_model(graph: Graph, write_tensor: TensorWriter, *, value_info: bool = True) -> onnx.ModelProto:
+    """The graph as an ONNX model whose initializers `write_tensor` makes."""
+    from onnx import GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto
+
+    proto = GraphProto(name=graph.name or "graph")
+    proto.node.extend(node_proto(node, graph.opsets.get(node.domain, 1)) for node in graph.nodes)
+    proto.initializer.extend(write_tensor(name, array) for name, array in graph.params.items())
+    proto.input.extend(_info(graph.values[name]) for name in graph.inputs)
+    if graph.ir_version < 4:  # every initializer was an input then
+        proto.input.extend(_info(graph.values[name]) for name in graph.params)
+    proto.output.extend(_info(graph.values[name]) for name in graph.outputs)
+    if value_info:
+        described = {*graph.inputs, *graph.outputs, *graph.params}
+        inner = (graph.values[o] for node in graph.nodes for o in node.outputs if o and o not in described)
+        proto.value_info.extend(_info(value) for value in inner if value.dtype and value.shape is not None)
+    return ModelProto(
+        ir_version=graph.ir_version,
+        opset_import=[OperatorSetIdProto(domain=d, version=v) for d, v in graph.opsets.items()],
+        producer_name="amcc",
+        producer_version=__version__,
+        graph=proto,
+        metadata_props=[StringStringEntryProto(key=k, value=v) for k, v in graph.metadata.items()],
+    )
+
+
+def _info(value: Value) -> onnx.ValueInfoProto:
+    from onnx import ValueInfoProto
+
+    info = ValueInfoProto(name=value.name)
+    if value.dtype:
+        info.type.CopyFrom(type_proto(value.dtype, value.shape))
+    return info
+
+
+def serialize(graph: Graph, *, value_info: bool = True) -> bytes:
+    """The bytes of the model with its weights inside; the same graph gives the same bytes."""
+    return to_onnx(graph, value_info=value_info).SerializeToString(deterministic=True)
+
+
+def write_onnx(graph: Graph, path: str | Path, *, external: bool | None = None) -> None:
+    """Write the graph as an ONNX file; nothing half-written is ever under its name.
+
+    Args:
+        external: put the weights into `<name>.data` beside the file; by default only when they
+            are too large for one file.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    path = Path(path)
+    if external is None:
+        external = sum(array.nbytes for array in graph.params.values()) > _LARGEST_EMBEDDED
+    try:
+        if not external:
+            _replace(path, lambda file: file.write(serialize(graph)))
+            return
+        beside = path.with_name(f"{path.name}.data")
+        layout = _Layout(beside.name)
+        model = build_model(graph, layout.place)
+        _replace(beside, layout.write)
+        _replace(path, lambda file: file.write(model.SerializeToString(deterministic=True)))
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under another name first, then put it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Layout:
+    """Where each large tensor goes in the data file, in the order of the parameters."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.end = 0
+        self.placed: list[tuple[int, Array]] = []
+
+    def place(self, name: str, array: Array) -> onnx.TensorProto:
+        from onnx import StringStringEntryProto, TensorProto
+
+        if array.nbytes < _SMALLEST_EXTERNAL or not is_plain(array):
+            return tensor_proto(name, array)
+        alignment = _PAGE if array.nbytes >= _PAGE else 64
+        offset = -(-self.end // alignment) * alignment
+        self.end = offset + array.nbytes
+        self.placed.append((offset, array))
+        entries = {"location": self.location, "offset": str(offset), "length": str(array.nbytes)}
+        return TensorProto(
+            name=name,
+            dims=array.shape,
+            data_type=element_type(array.dtype.name),
+            data_location=TensorProto.EXTERNAL,
+            external_data=[StringStringEntryProto(key=k, value=v) for k, v in entries.items()],
+        )
+
+    def write(self, file: BinaryIO) -> None:
+        """One tensor at a time, straight from its array."""
+        for offset, array in self.placed:
+            file.write(b"\0" * (offset - file.tell()))
+            for part in _contiguous_parts(array):
+                file.write(part.view(np.uint8).data)
+
+
+def is_plain(array: Array) -> bool:
+    """Whether the array's bytes are the tensor's bytes: no text, no packed small integers."""
+    return array.dtype.kind != "O" and not array.dtype.name.startswith(
+        ("int4", "uint4", "int2", "uint2", "float4", "float6")
+    )
+
+
+def _contiguous_parts(array: Array) -> Iterable[Array]:
+    """The array's elements in order as flat contiguous pieces; a strided array is copied by rows."""
+    if array.flags.c_contiguous or array.ndim < 2:
+        yield np.ascontiguousarray(array).reshape(-1)
+    else:
+        for row in array:
+            yield np.ascontiguousarray(row).reshape(-1)
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Run onnx's checker.
+
+    Raises:
+        ModelError: what the checker says.
+    """
+    from onnx import checker
+
+    try:
+        checker.check_model(model)
+    except checker.ValidationError as error:
+        raise ModelError(f"onnx's checker refuses the model: {error}") from None

@@ -1,0 +1,96 @@
+"""Attributes of ONNX nodes as plain values; bodies are carried whole, with what they read from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from amcc.errors import ModelError
+from amcc.ir import Attribute, Opaque
+
+if TYPE_CHECKING:
+    import onnx
+
+    from amcc.frontends.onnx_tensors import TensorReader
+
+
+def read_attribute(proto: onnx.AttributeProto, reader: TensorReader, where: str) -> Attribute:
+    """The attribute's value: number, text, array, tuple of these, or `Opaque`.
+
+    Raises:
+        ModelError: a tensor in it cannot be read, or its type is unknown.
+    """
+    from onnx import AttributeProto
+
+    kind = proto.type
+    if kind == AttributeProto.FLOAT:
+        return float(proto.f)
+    if kind == AttributeProto.INT:
+        return int(proto.i)
+    if kind == AttributeProto.STRING:
+        return _decoded(proto.s)
+    if kind == AttributeProto.TENSOR:
+        return reader.read(proto.t, f"{where}.{proto.name}")
+    if kind == AttributeProto.FLOATS:
+        return tuple(float(f) for f in proto.floats)
+    if kind == AttributeProto.INTS:
+        return tuple(int(i) for i in proto.ints)
+    if kind == AttributeProto.STRINGS:
+        return tuple(_decoded(s) for s in proto.strings)
+    if kind in AttributeProto.AttributeType.values() and kind != AttributeProto.UNDEFINED:
+        captures = tuple(dict.fromkeys(name for body in _bodies(proto) for name in captured(body)))
+        inlined = AttributeProto()
+        inlined.CopyFrom(proto)
+        for body in _bodies(inlined):
+            _embed(body, reader, where)
+        return Opaque(AttributeProto.AttributeType.Name(kind), inlined.SerializeToString(deterministic=True), captures)
+    raise ModelError(f"attribute '{proto.name}' has the unknown type {kind}", where=where)
+
+
+def _decoded(text: bytes) -> str | bytes:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
+
+
+def _bodies(proto: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    from onnx import AttributeProto
+
+    if proto.type == AttributeProto.GRAPH:
+        yield proto.g
+    yield from proto.graphs
+
+
+def captured(body: onnx.GraphProto) -> list[str]:
+    """Names that a body reads and does not make itself, bodies within bodies included."""
+    made = {i.name for i in body.input} | {t.name for t in body.initializer}
+    made |= {t.values.name for t in body.sparse_initializer}
+    read: dict[str, None] = {}
+    for node in body.node:
+        inner = (name for a in node.attribute for b in _bodies(a) for name in captured(b))
+        read.update(dict.fromkeys(name for name in (*node.input, *inner) if name and name not in made))
+        made.update(node.output)
+    read.update(dict.fromkeys(o.name for o in body.output if o.name and o.name not in made))
+    return list(read)
+
+
+def _embed(body: onnx.GraphProto, reader: TensorReader, where: str) -> None:
+    """Bring external tensors of a body inside, since the body is carried as bytes."""
+    from onnx import TensorProto
+
+    def embed(tensor: onnx.TensorProto) -> None:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            array = reader.raw(tensor, f"{where}.{tensor.name}")
+            tensor.ClearField("external_data")
+            tensor.data_location = TensorProto.DEFAULT
+            tensor.raw_data = array.tobytes()
+
+    for tensor in body.initializer:
+        embed(tensor)
+    for node in body.node:
+        for attribute in node.attribute:
+            for tensor in (attribute.t, *attribute.tensors):
+                embed(tensor)
+            for inner in _bodies(attribute):
+                _embed(inner, reader, where)

@@ -1,0 +1,139 @@
+"""The ONNX file itself: is it one, is it whole, is its version known, and bring it up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amcc.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 7
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The parsed file, without its external data, functions inlined, operator set 7 or later.
+
+    Raises:
+        ModelError: it is missing, no ONNX, cut short, too new, or cannot be converted.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    where = str(path)
+    refuse_other_formats(path)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise ModelError("not an ONNX file, or cut short", where=where, hint="export or copy the model again") from None
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=where) from None
+    if not model.ir_version or not model.HasField("graph"):
+        raise ModelError("not an ONNX model: it has no graph", where=where, hint="export or copy the model again")
+    _check_versions(model, where)
+    if model.functions:
+        model = _inlined(model, where)
+    if _opset(model) < OLDEST_OPSET:
+        model = _upgraded(model, where)
+    return model
+
+
+_SIGNATURES = (
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x03", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+    (b"PK\x03\x04", "a PyTorch checkpoint or another zip archive"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
+)
+_PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
+
+
+def refuse_other_formats(path: Path) -> None:
+    """Say plainly what a file is when it cannot be an ONNX model; pickles are never opened.
+
+    Raises:
+        ModelError: the file is missing, empty, a folder, a pickle or another known format.
+    """
+    where = str(path)
+    if not path.exists():
+        raise ModelError("no such file", where=where)
+    if path.is_dir():
+        raise ModelError("this is a folder", where=where, hint="give the .onnx file inside it")
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=where) from None
+    found = next((what for signature, what in _SIGNATURES if head.startswith(signature)), None)
+    if found is None and path.suffix.lower() in _PICKLES:
+        found = "a pickle by its name"
+    if found:
+        raise ModelError(
+            f"this is {found}, not an ONNX model",
+            where=where,
+            hint="amcc opens no pickles, they can run any code; export to ONNX or give package.module:factory",
+        )
+    if not head:
+        raise ModelError("the file is empty", where=where, hint="export or copy the model again")
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def _check_versions(model: onnx.ModelProto, where: str) -> None:
+    import onnx
+
+    newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx.ml": onnx.defs.onnx_ml_opset_version()}
+    newest["ai.onnx"] = newest[""]
+    hint = "install a newer onnx package or export for an older operator set"
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"IR version {model.ir_version} is newer than {onnx.IR_VERSION}, the newest that onnx "
+            f"{onnx.__version__} knows",
+            where=where,
+            hint=hint,
+        )
+    for opset in model.opset_import:
+        if opset.version > newest.get(opset.domain, opset.version):
+            raise ModelError(
+                f"operator set {opset.version} of '{opset.domain or 'ai.onnx'}' is newer than "
+                f"{newest[opset.domain]}, the newest that onnx {onnx.__version__} knows",
+                where=where,
+                hint=hint,
+            )
+
+
+def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model, convert_version=True)
+    except Exception as error:  # the C++ inliner raises plain RuntimeErrors
+        raise ModelError(f"its functions cannot be inlined: {_first_line(error)}", where=where) from None
+
+
+def _upgraded(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model in operator set 7. External data is brought inside: the converter wants it there."""
+    from onnx import external_data_helper, version_converter
+
+    old = _opset(model)
+    try:
+        external_data_helper.load_external_data_for_model(model, str(Path(where).parent))
+        return version_converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:  # the C++ converter raises plain RuntimeErrors
+        raise ModelError(
+            f"operator set {old} cannot be converted to {OLDEST_OPSET}: {_first_line(error)}",
+            where=where,
+            hint=f"export the model for operator set {OLDEST_OPSET} or later",
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
