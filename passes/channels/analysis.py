@@ -1,0 +1,217 @@
+"""From a graph to its groups of units.
+
+Rules write down how operators relate cut sets (`Relation`), the equations are solved (`CutSets.solve`),
+what is left free are units, and units with the same footprint - the same axes of the same tensors -
+form a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from amcc.errors import UsageError
+from amcc.ir import Array, Graph
+from amcc.passes.channels.cutsets import Solution
+from amcc.passes.channels.model import Channels, Contraction, Group, Slice
+from amcc.passes.channels.ledger import write_ledger
+from amcc.passes.channels.relation import Reason, Relation
+from amcc.passes.rules import rule_of
+from amcc.passes.rules.rule import Place
+
+
+def analyze(graph: Graph, *, locked: Collection[str] = ()) -> Channels:
+    """Find every group of units of a network.
+
+    Args:
+        graph: with every shape known (`amcc.passes.shapes.infer`).
+        locked: names of parameters, nodes or values whose channels must all stay.
+
+    Raises:
+        UsageError: a name in `locked` that the graph does not have.
+    """
+    relation = relate(graph, locked)
+    solution = relation.cuts.solve()
+    tables = _unit_tables(relation, solution)
+    roots, tables = _in_use(graph, tables)
+    order, sizes = _footprints(tables, len(roots))
+    renumber = np.full(len(roots) + 1, len(order))
+    renumber[order] = np.arange(len(order))
+    axes = _renumbered(tables, renumber, len(order))
+    groups = _groups(graph, axes, sizes)
+    contractions = tuple(
+        Contraction(node.name, operand, axis)
+        for node in graph.nodes
+        for operand, axis in rule_of(node).contracts(graph, node)
+        if (node.inputs[operand], axis) in axes
+    )
+    channels = Channels(graph, groups, (), axes, contractions)
+    return write_ledger(channels, relation, solution)
+
+
+def relate(graph: Graph, locked: Collection[str] = ()) -> Relation:
+    """Let every node's rule speak; inputs, outputs and what the user locks stay whole."""
+    relation = Relation(graph)
+    for name in graph.inputs:
+        if graph.values[name].shape is not None:
+            relation.axes[name] = [relation.fresh(dim) for dim in graph.shape(name)]
+            _hold(relation, name, "graph input")
+    for node in graph.nodes:
+        relation.enter(node)
+        if any(graph.values[v].shape is None for v in (*node.reads, *node.outputs) if v):
+            _carry_unranked(relation, node.reads, node.outputs)
+        else:
+            rule_of(node).relate(relation, node)
+        relation.leave()
+    for name in graph.outputs:
+        _hold(relation, name, "graph output")
+    _hold_locked(relation, locked)
+    relation.finish()
+    return relation
+
+
+def _carry_unranked(relation: Relation, reads: Sequence[str], outputs: Sequence[str]) -> None:
+    for value in reads:
+        relation.lock_value(value, "a tensor of unknown rank is involved")
+    for value in outputs:
+        if value and (shape := relation.graph.values[value].shape) is not None:
+            relation.set(value, [None] * len(shape))
+
+
+def _hold(relation: Relation, name: str, why: str) -> None:
+    for axis, cuts in enumerate(relation.axes.get(name, ())):
+        relation.lock(cuts, (name, axis), why)
+
+
+def _hold_locked(relation: Relation, locked: Collection[str]) -> None:
+    graph = relation.graph
+    nodes = {node.name: node for node in graph.nodes}
+    for name in sorted(locked):
+        if name in graph.values:
+            places = [name]
+        elif name in nodes:
+            params = [i for i in nodes[name].inputs if i in graph.params]
+            places = [*params, *(o for o in nodes[name].outputs if o)]
+        else:
+            import difflib
+
+            close = difflib.get_close_matches(name, [*nodes, *graph.values], 3)
+            hint = f"did you mean {', '.join(close)}?" if close else "amcc inspect lists all names"
+            raise UsageError(f"there is no node, parameter or value '{name}' to lock", hint=hint)
+        for place in places:
+            _hold(relation, place, "locked by the user")
+
+
+# -- units -------------------------------------------------------------------------------------------
+
+
+def _unit_tables(relation: Relation, solution: Solution) -> dict[Place, Array]:
+    """For each labelled axis `[n, k]` the free atoms of each index, -1 filling; equal axes share an array."""
+    tables: dict[Place, Array] = {}
+    by_cuts: dict[int | bytes, Array] = {}
+    for value, axes in relation.axes.items():
+        for axis, cuts in enumerate(axes):
+            if cuts is None:
+                continue
+            key = cuts.tobytes()
+            if key not in by_cuts:
+                sets = solution.expand(cuts)
+                width = max((len(s) for s in sets), default=0)
+                rows = [sorted(s) + [-1] * (width - len(s)) for s in sets]
+                by_cuts[key] = np.array(rows, np.int64).reshape(len(sets), width)
+            if by_cuts[key].size and (by_cuts[key] >= 0).any():
+                tables[value, axis] = by_cuts[key]
+    return tables
+
+
+def _in_use(graph: Graph, tables: Mapping[Place, Array]) -> tuple[Array, dict[Place, Array]]:
+    """Units that cut a parameter, numbered densely; a unit that cuts none is no choice and always stays."""
+    cutting = [t.ravel() for (value, _), t in tables.items() if value in graph.params]
+    roots = np.unique(np.concatenate(cutting)) if cutting else np.zeros(0, np.int64)
+    roots = roots[roots >= 0]
+    dense: dict[int, Array] = {}
+    result: dict[Place, Array] = {}
+    for place, table in tables.items():
+        if id(table) not in dense:
+            found = np.searchsorted(roots, table)
+            known = (found < len(roots)) & (roots[np.minimum(found, len(roots) - 1)] == table) if len(roots) else table < -1
+            dense[id(table)] = np.where(known, found, len(roots))
+        if (dense[id(table)] < len(roots)).any():
+            result[place] = dense[id(table)]
+    return roots, result
+
+
+def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[int]]:
+    """Units sorted by group, groups by where they first appear; and the size of each group.
+
+    A footprint is hashed: every axis adds a random number, times how many of its indices the unit cuts.
+    """
+    random = np.random.Generator(np.random.PCG64(0))
+    signature = np.zeros((count + 1, 2), np.uint64)
+    first = np.full(count + 1, len(tables))
+    seen: set[int] = set()
+    for position, table in enumerate(tables.values()):
+        if id(table) in seen:
+            continue
+        seen.add(id(table))
+        units, times = np.unique(table, return_counts=True)
+        signature[units] += random.integers(1, 2**63, 2, np.uint64) * times[:, None].astype(np.uint64)
+        first[units] = np.minimum(first[units], position)
+    signature, first = signature[:count], first[:count]
+    _, group = np.unique(signature, axis=0, return_inverse=True)
+    group = group.ravel()
+    start = np.full(group.max(initial=-1) + 1, len(tables))
+    np.minimum.at(start, group, first)
+    lowest = np.full(len(start), count)
+    np.minimum.at(lowest, group, np.arange(count))
+    order = np.lexsort((np.arange(count), lowest[group], start[group]))
+    _, at, sizes = np.unique(group[order], return_index=True, return_counts=True)
+    return order, sizes[np.argsort(at)].tolist()
+
+
+def _renumbered(tables: Mapping[Place, Array], renumber: Array, count: int) -> dict[Place, Array]:
+    renamed: dict[int, Array] = {}
+    axes: dict[Place, Array] = {}
+    for place, table in tables.items():
+        if id(table) not in renamed:
+            rows = np.sort(renumber[table], axis=1)
+            rows = rows[:, : max(1, int((rows < count).sum(axis=1).max(initial=0)))]
+            rows.flags.writeable = False
+            renamed[id(table)] = rows
+        axes[place] = renamed[id(table)]
+    return axes
+
+
+def _groups(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) -> tuple[Group, ...]:
+    starts = np.cumsum([0, *sizes])
+    slices: list[list[Slice]] = [[] for _ in sizes]
+    for (value, axis), rows in axes.items():
+        if value not in graph.params:
+            continue
+        index, column = np.nonzero(rows < starts[-1])
+        unit = rows[index, column]
+        by_unit = np.argsort(unit, kind="stable")
+        index, unit = index[by_unit], unit[by_unit]
+        for number in np.unique(np.searchsorted(starts, unit, side="right") - 1).tolist():
+            bounds = np.searchsorted(unit, np.arange(starts[number], starts[number + 1] + 1))
+            pieces = tuple(index[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+            slices[number].append(Slice(value, axis, pieces))
+    names = _names([s[0] for s in slices])
+    return tuple(
+        Group(number, names[number], size, tuple(slices[number]), int(starts[number])) for number, size in enumerate(sizes)
+    )
+
+
+def _names(firsts: Sequence[Slice]) -> list[str]:
+    """A group is called by the first parameter it cuts; a second one there by its axis and a number too."""
+    names: list[str] = []
+    for piece in firsts:
+        name, again = piece.param, 2
+        while name in names:
+            name, again = f"{piece.param}:{again}", again + 1
+        names.append(name)
+    return names
+
+
+__all__ = ["Reason", "analyze", "relate"]

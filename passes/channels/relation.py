@@ -1,0 +1,178 @@
+"""What rules speak to: the cut sets of every tensor axis, and the equations that operators add.
+
+An axis is an array of cut sets, one an index, or None when it is rigid: an axis of length 1 or of a
+length only known at run time, or one that has lost its meaning (the spatial axes behind a convolution).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amcc.ir import Array, Graph, Node
+from amcc.passes.channels.cutsets import CutSets
+
+Axis = Array | None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Who demanded an equation or a lock, and where: an entry for the ledger."""
+
+    node: str
+    op: str
+    value: str
+    axis: int
+    text: str
+
+
+class Relation:
+    """The system of cut sets of one graph while rules are adding to it.
+
+    Attributes:
+        axes: by tensor, its axes; parameters appear axis by axis as rules ask for them.
+        reasons: what an equation's or lock's tag means.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.cuts = CutSets()
+        self.axes: dict[str, list[Axis]] = {}
+        self.reasons: list[Reason] = []
+        self._node: Node | None = None
+        self._touched: set[tuple[str, int]] = set()
+        self._ignored: dict[tuple[str, int], Reason] = {}
+
+    # -- what rules use --------------------------------------------------------------------------
+
+    def shape(self, value: str) -> tuple[int | str, ...]:
+        """The shape of a tensor."""
+        return self.graph.shape(value)
+
+    def rank(self, value: str) -> int:
+        """The number of axes of a tensor."""
+        return len(self.shape(value))
+
+    def axis(self, value: str, axis: int) -> Axis:
+        """The cut sets of one axis, counted from the end if negative; a parameter's are made on first use."""
+        shape = self.shape(value)
+        axis %= len(shape)
+        self._touched.add((value, axis))
+        axes = self.axes.setdefault(value, [None] * len(shape))
+        size = shape[axis]
+        if axes[axis] is None and value in self.graph.params and isinstance(size, int) and size > 1:
+            axes[axis] = self.cuts.fresh(size)
+        return axes[axis]
+
+    def all_axes(self, value: str) -> list[Axis]:
+        """Every axis of a tensor."""
+        return [self.axis(value, a) for a in range(self.rank(value))]
+
+    def set(self, value: str, axes: Sequence[Axis]) -> None:
+        """The axes of a node's output; lengths are checked against its shape, length 1 is rigid."""
+        if not value:
+            return
+        result: list[Axis] = []
+        for dim, axis in zip(self.shape(value), axes, strict=True):
+            if axis is not None and dim != len(axis):
+                raise AssertionError(f"'{value}' has an axis of {dim}, its rule says {len(axis)}")
+            result.append(None if dim == 1 else axis)
+        self.axes[value] = result
+
+    def fresh(self, n: int | str) -> Axis:
+        """New cut sets for an axis of length n."""
+        return self.cuts.fresh(n) if isinstance(n, int) and n > 1 else None
+
+    def same(self, a: Axis, b: Axis, where: tuple[str, int], why: str = "aligned with an axis that cannot shrink") -> None:
+        """The two axes lose the same indices; one that meets a rigid axis is locked."""
+        if a is None and b is None:
+            return
+        tag = self._tag(where, why)
+        if a is None or b is None:
+            rest = b if a is None else a
+            assert rest is not None
+            self.cuts.lock(rest, tag)
+        else:
+            self.cuts.equal(a, b, tag)
+
+    def lock(self, axis: Axis, where: tuple[str, int], why: str) -> None:
+        """No index of the axis may go."""
+        if axis is not None:
+            self.cuts.lock(axis, self._tag(where, why))
+
+    def lock_value(self, value: str, why: str) -> None:
+        """No index of any axis of the tensor may go."""
+        if value and self.graph.values[value].shape is not None:
+            for number in range(self.rank(value)):
+                self._touched.add((value, number))
+                self._ignored.setdefault((value, number), self._reason((value, number), why))
+
+    def grid(self, *parts: tuple[Axis, int]) -> Axis:
+        """The row-major merge of axes, each with its length: an index carries the union of its parts' cut sets."""
+        shape = [n for _, n in parts]
+        columns = []
+        for position, (axis, n) in enumerate(parts):
+            if axis is not None:
+                view = [1] * len(parts)
+                view[position] = n
+                columns.append(axis.reshape(view))
+        if not columns:
+            return None
+        merged = columns[0] if len(columns) == 1 else self.cuts.union(*columns)
+        return np.ascontiguousarray(np.broadcast_to(merged, shape)).reshape(-1)
+
+    def split(self, axis: Axis, shape: Sequence[int], where: tuple[str, int]) -> list[Axis]:
+        """The axes of a row-major split: index (i, j) goes as soon as row i or column j goes."""
+        if axis is None:
+            return [None] * len(shape)
+        cells = axis.reshape(shape)
+        varies = [n > 1 and bool((cells != cells.take([0], position)).any()) for position, n in enumerate(shape)]
+        if sum(varies) == 1:
+            position = varies.index(True)
+            line = np.moveaxis(cells, position, 0).reshape(shape[position], -1)[:, 0]
+            return [line if p == position else None for p in range(len(shape))]
+        axes: list[Axis] = [self.fresh(n) if v else None for n, v in zip(shape, varies, strict=True)]
+        whole = self.grid(*zip(axes, shape, strict=True))
+        self.same(axis, whole if whole is not None else self.cuts.never(math.prod(shape)), where, "cut only in whole rows or columns")
+        return axes
+
+    def constant(self, value: str) -> Array | None:
+        """The array of a tensor that is a parameter (a folded constant), else None."""
+        return self.graph.params.get(value) if value else None
+
+    # -- what the analysis uses ------------------------------------------------------------------
+
+    def enter(self, node: Node) -> None:
+        """A node's rule begins to speak."""
+        self._node = node
+        self._touched = set()
+
+    def leave(self) -> None:
+        """A node's rule has spoken: axes of its inputs that it did not mention are mixed by it."""
+        assert self._node is not None
+        for value in dict.fromkeys(self._node.reads):
+            if self.graph.values[value].shape is None:
+                continue
+            for axis in range(self.rank(value)):
+                if (value, axis) not in self._touched:
+                    self._ignored.setdefault((value, axis), self._reason((value, axis), f"{self._node.op} mixes this axis"))
+        self._node = None
+
+    def finish(self) -> None:
+        """Lock whatever some node ignored; parameters may have got their axes from a later node."""
+        for (value, axis), reason in self._ignored.items():
+            axes = self.axes.get(value)
+            if axes is not None and axes[axis] is not None:
+                self.reasons.append(reason)
+                self.cuts.lock(axes[axis], len(self.reasons) - 1)
+
+    def _reason(self, where: tuple[str, int], why: str) -> Reason:
+        node = self._node
+        return Reason(node.name if node else "", node.op if node else "", where[0], where[1], why)
+
+    def _tag(self, where: tuple[str, int], why: str) -> int:
+        self.reasons.append(self._reason(where, why))
+        return len(self.reasons) - 1

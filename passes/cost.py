@@ -1,0 +1,252 @@
+"""What a network costs, before and after a cut, in exact integers.
+
+MACs are multiply-accumulates of convolutions and matrix products, one MAC one FLOP as AMC counts them
+(He et al. 2018, section 3.2), for one sample. `params` counts floating-point parameter elements and
+`size` their bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from amcc.ir import Array, Graph
+from amcc.passes.channels.model import Channels, Removal
+from amcc.passes.dims import per_sample
+from amcc.passes.rules import rule_of
+from amcc.passes.rules.rule import Monomial, Place
+
+
+def node_macs(graph: Graph) -> dict[str, int]:
+    """MACs of each node for one sample, by node name."""
+    return {node.name: sum(_value(graph, m) for m in monomials) for node, monomials in _macs(graph)}
+
+
+def parameter_count(graph: Graph) -> int:
+    """Elements of all floating-point parameters."""
+    return sum(array.size for array in graph.params.values() if _counts(array))
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Bytes of all floating-point parameters."""
+    return sum(array.size * array.dtype.itemsize for array in graph.params.values() if _counts(array))
+
+
+def peak_activations(graph: Graph) -> int:
+    """Bytes of the tensors alive at the worst moment, for one sample, when nodes run in order."""
+    last = {name: i for i, node in enumerate(graph.nodes) for name in node.reads}
+    last.update((name, len(graph.nodes)) for name in graph.outputs)
+    alive = {name: _bytes(graph, name) for name in graph.inputs}
+    peak = sum(alive.values())
+    for i, node in enumerate(graph.nodes):
+        alive.update((name, _bytes(graph, name)) for name in node.outputs if name)
+        peak = max(peak, sum(alive.values()))
+        alive = {name: size for name, size in alive.items() if last.get(name, -1) > i}
+    return peak
+
+
+def _bytes(graph: Graph, name: str) -> int:
+    value = graph.values[name]
+    if value.shape is None or not value.dtype:
+        return 0
+    import ml_dtypes  # noqa: F401  (registers bfloat16 and its kin with numpy)
+
+    return int(np.prod([per_sample(d) for d in value.shape], dtype=np.int64)) * np.dtype(value.dtype).itemsize
+
+
+def _counts(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name.startswith(("bfloat", "float"))
+
+
+def _macs(graph: Graph) -> list[tuple[object, tuple[Monomial, ...]]]:
+    known = [n for n in graph.nodes if all(graph.values[v].shape is not None for v in (*n.reads, *n.outputs) if v)]
+    return [(node, monomials) for node in known if (monomials := rule_of(node).macs(graph, node))]
+
+
+def _value(graph: Graph, monomial: Monomial) -> int:
+    total = monomial.coefficient
+    for name, axis in monomial.axes:
+        total *= per_sample(graph.shape(name)[axis])
+    return total
+
+
+@dataclass(frozen=True)
+class Costs:
+    """MACs of a sample, elements and bytes of the floating-point parameters."""
+
+    flops: int
+    params: int
+    size: int
+
+
+class CostModel:
+    """Costs of any plan of one network, without building it.
+
+    An axis of `n` indices that groups a, b, ... cut in a full grid has length `constant + sum of
+    multiplicity * keep[a] * keep[b]`; costs are sums of products of such lengths. Where an axis is no
+    such grid, its length depends on which units stay, so removal orders are needed (`orders`).
+
+    Attributes:
+        full: `[groups]` int64, the keep that removes nothing.
+    """
+
+    def __init__(self, channels: Channels, orders: Sequence[Array] | None = None) -> None:
+        self.channels = channels
+        self.full = np.array([group.size for group in channels.groups], np.int64)
+        self._orders = orders if orders is not None else [np.arange(g.size)[::-1] for g in channels.groups]
+        graph = channels.graph
+        self._nodes = [node.name for node, _ in _macs(graph)]  # type: ignore[attr-defined]
+        macs = [(i, m) for i, (_, monomials) in enumerate(_macs(graph)) for m in monomials]
+        params = [(n, a) for n, a in graph.params.items() if _counts(a)]
+        monomials = [m for _, m in macs] + [Monomial(1, tuple((n, x) for x in range(a.ndim))) for n, a in params]
+        self._lengths = _Lengths(channels, [place for m in monomials for place in m.axes])
+        self._terms = self._lengths.compile(monomials)
+        self._owner = np.array([i for i, _ in macs], np.int64)
+        self._itemsize = np.array([a.dtype.itemsize for _, a in params], np.int64)
+
+    @property
+    def regular(self) -> bool:
+        """Whether costs follow from how many units stay alone, whichever they are."""
+        return not self._lengths.irregular
+
+    def costs(self, keep: Sequence[int] | Array) -> Costs:
+        """All costs of leaving `keep[g]` units of each group."""
+        values = self._evaluate(self._lengths.of_keep(np.asarray(keep, np.int64), self._removal(keep)))
+        return self._sum(values)
+
+    def of_removal(self, removal: Removal) -> Costs:
+        """All costs of a plan, from its exact units."""
+        return self._sum(self._evaluate(self._lengths.of_removal(removal)))
+
+    def macs(self, keep: Sequence[int] | Array) -> int:
+        """MACs of leaving `keep[g]` units of each group."""
+        return self.costs(keep).flops
+
+    def params(self, keep: Sequence[int] | Array) -> int:
+        """Parameters of leaving `keep[g]` units of each group."""
+        return self.costs(keep).params
+
+    def size(self, keep: Sequence[int] | Array) -> int:
+        """Bytes of weights of leaving `keep[g]` units of each group."""
+        return self.costs(keep).size
+
+    def node_macs(self, removal: Removal) -> dict[str, int]:
+        """MACs of each node under a plan, by node name."""
+        values = self._evaluate(self._lengths.of_removal(removal))[: len(self._owner)]
+        totals = np.zeros(len(self._nodes), np.int64)
+        np.add.at(totals, self._owner, values)
+        return dict(zip(self._nodes, totals.tolist(), strict=True))
+
+    def macs_by_place(self) -> dict[Place, int]:
+        """For each parameter axis, the MACs of the nodes that read the parameter."""
+        graph, by_node = self.channels.graph, self.node_macs({})
+        found: dict[Place, int] = {}
+        for node in graph.nodes:
+            for name in dict.fromkeys(node.inputs):
+                if name in graph.params and by_node.get(node.name):
+                    for axis in range(graph.params[name].ndim):
+                        found[name, axis] = found.get((name, axis), 0) + by_node[node.name]
+        return found
+
+    @cached_property
+    def original(self) -> Costs:
+        """Costs of the network as it is."""
+        return self.of_removal({})
+
+    def _removal(self, keep: Sequence[int] | Array) -> Removal | None:
+        return self.channels.removal(keep, self._orders) if self._lengths.irregular else None
+
+    def _evaluate(self, lengths: Array) -> Array:
+        coefficient, places = self._terms
+        result: Array = coefficient * lengths[places].prod(axis=1)
+        return result
+
+    def _sum(self, values: Array) -> Costs:
+        macs, params = values[: len(self._owner)], values[len(self._owner) :]
+        return Costs(int(macs.sum()), int(params.sum()), int((params * self._itemsize).sum()))
+
+
+class _Lengths:
+    """Lengths of the axes that costs are made of, for any plan."""
+
+    def __init__(self, channels: Channels, places: Sequence[Place]) -> None:
+        self._channels = channels
+        graph = channels.graph
+        self._slot: dict[Place, int] = {}
+        tables: list[Array | int] = []
+        by_table: dict[int, int] = {}
+        by_size: dict[int, int] = {}
+        for place in dict.fromkeys(places):
+            table = channels.axes.get(place)
+            size = per_sample(graph.shape(place[0])[place[1]])
+            known, key = (by_size, size) if table is None else (by_table, id(table))
+            if key not in known:
+                known[key] = len(tables)
+                tables.append(size if table is None else table)
+            self._slot[place] = known[key]
+        groups = len(channels.groups)
+        self._constant = np.zeros(len(tables) + 1, np.int64)
+        self._constant[-1] = 1
+        self._linear = np.zeros((len(tables) + 1, groups), np.int64)
+        self._products: list[tuple[int, int, tuple[int, ...]]] = []
+        self._tables = [t for t in tables if not isinstance(t, int)]
+        self._table_slots = [i for i, t in enumerate(tables) if not isinstance(t, int)]
+        self.irregular: list[int] = []
+        for slot, table in enumerate(tables):
+            if isinstance(table, int):
+                self._constant[slot] = table
+            elif not self._as_polynomial(slot, table):
+                self.irregular.append(slot)
+        self._irregular_tables = {slot: tables[slot] for slot in self.irregular}
+
+    def _as_polynomial(self, slot: int, table: Array) -> bool:
+        """Whether the axis is a sum of full grids of groups; if so, notes its terms."""
+        groups = self._channels.group_of[table]
+        terms: list[tuple[int, tuple[int, ...]]] = []
+        kinds, which = np.unique(groups, axis=0, return_inverse=True)
+        for number, kind in enumerate(kinds.tolist()):
+            members = tuple(g for g in kind if g >= 0)
+            rows = table[which.ravel() == number]
+            cells, times = np.unique(rows, axis=0, return_counts=True)
+            full = int(np.prod([self._channels.groups[g].size for g in members], dtype=np.int64))
+            if len(set(members)) < len(members) or len(cells) != full or len(set(times.tolist())) > 1:
+                return False
+            terms.append((int(times[0]), members))
+        for times_each, members in terms:
+            if not members:
+                self._constant[slot] += times_each
+            elif len(members) == 1:
+                self._linear[slot, members[0]] += times_each
+            else:
+                self._products.append((slot, times_each, members))
+        return True
+
+    def compile(self, monomials: Sequence[Monomial]) -> tuple[Array, Array]:
+        """`[m]` coefficients and `[m, r]` slots of lengths, the slot of 1 filling."""
+        width = max((len(m.axes) for m in monomials), default=1)
+        places = np.full((len(monomials), width), len(self._constant) - 1)
+        for row, monomial in enumerate(monomials):
+            places[row, : len(monomial.axes)] = [self._slot[place] for place in monomial.axes]
+        return np.array([m.coefficient for m in monomials], np.int64), places
+
+    def of_keep(self, keep: Array, removal: Removal | None) -> Array:
+        """Lengths by slot when `keep[g]` units of each group stay."""
+        lengths: Array = self._constant + self._linear @ keep
+        for slot, times, members in self._products:
+            lengths[slot] += times * int(np.prod(keep[list(members)]))
+        if removal is not None:
+            alive = self._channels.alive(removal)
+            for slot, table in self._irregular_tables.items():
+                lengths[slot] = int(alive[table].all(axis=1).sum())
+        return lengths
+
+    def of_removal(self, removal: Mapping[int, Array]) -> Array:
+        """Lengths by slot, counted index by index."""
+        alive = self._channels.alive(removal)
+        lengths = self._constant.copy()
+        for slot, table in zip(self._table_slots, self._tables, strict=True):
+            lengths[slot] = int(alive[table].all(axis=1).sum())
+        return lengths

@@ -1,0 +1,46 @@
+"""Operators that work index by index, with numpy's broadcasting."""
+
+from __future__ import annotations
+
+from amcc.ir import Node
+from amcc.passes.channels.relation import Axis, Relation
+from amcc.passes.rules.rule import Rule, table
+
+
+def relate(r: Relation, node: Node) -> None:
+    """Aligned indices are equal; a dimension of 1 says nothing."""
+    inputs = [name for name in node.inputs if name]
+    for output in node.outputs:
+        if output:
+            shape = r.shape(output)
+            r.set(output, [_aligned(r, inputs, len(shape), axis) for axis in range(len(shape))])
+
+
+def _aligned(r: Relation, inputs: list[str], rank: int, axis: int) -> Axis:
+    """The one axis that all inputs share at position `axis` of the output."""
+    shared: list[tuple[Axis, tuple[str, int]]] = []
+    for name in inputs:
+        own = axis - (rank - r.rank(name))
+        if own >= 0 and r.shape(name)[own] != 1:
+            shared.append((r.axis(name, own), (name, own)))
+        elif own >= 0:
+            r.axis(name, own)
+    if not shared:
+        return None
+    first = next((a for a, _ in shared if a is not None), None)
+    for other, where in shared:
+        r.same(first, other, where)
+    return None if any(a is None for a, _ in shared) else first
+
+
+_UNARY = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu "
+    "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid "
+    "Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+).split()
+_BROADCAST = (
+    "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "
+    "Mod Mul Or PRelu Pow Sub Sum Where Xor"
+).split()
+
+RULES = table([*_UNARY, *_BROADCAST], Rule(relate))
