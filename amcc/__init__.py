@@ -33,7 +33,7 @@ _API = frozenset(__all__) - {"__version__", "errors"}
 
 
 class _Package(ModuleType):
-    """Keeps `amcc.plan` the function when the module `amcc.plan` is imported."""
+    """Keeps `amcc.plan` and `amcc.bench` the functions when the modules of these names are imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _API and isinstance(value, ModuleType)):
