@@ -62,7 +62,7 @@ def _counts(array: Array) -> bool:
 
 
 def _macs(graph: Graph) -> list[tuple[object, tuple[Monomial, ...]]]:
-    known = [n for n in graph.nodes if all(graph.values[v].shape is not None for v in (*n.reads, *n.outputs) if v)]
+    known = [n for n in graph.nodes if all(graph.values[v].shape is not None for v in (*n.reads, *n.outputs[:1]) if v)]
     return [(node, monomials) for node in known if (monomials := rule_of(node).macs(graph, node))]
 
 

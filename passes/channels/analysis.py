@@ -59,7 +59,8 @@ def relate(graph: Graph, locked: Collection[str] = ()) -> Relation:
             _hold(relation, name, "graph input")
     for node in graph.nodes:
         relation.enter(node)
-        if any(graph.values[v].shape is None for v in (*node.reads, *node.outputs) if v):
+        used = (o for o in node.outputs if o in graph.consumers or o in graph.outputs)
+        if any(graph.values[v].shape is None for v in (*node.reads, *used)):
             _carry_unranked(relation, node.reads, node.outputs)
         else:
             rule_of(node).relate(relation, node)

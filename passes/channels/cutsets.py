@@ -106,6 +106,7 @@ class Solution:
         self._parent: list[int] = []
         self._replaced: dict[int, frozenset[int]] = {}
         self._locked: dict[int, int] = {}
+        self._holders: dict[int, list[_Batch]] = {}  # by free atom, the equations that hold it
 
     def run(self, equations: Sequence[Equation], locks: Iterable[tuple[Array, int]]) -> None:
         """Solve; called once."""
@@ -114,6 +115,9 @@ class Solution:
         for cuts, tag in sorted([*locks, *_held(equations)], key=lambda event: event[1]):
             self._lock(itertools.chain.from_iterable(map(self._cuts.atoms, np.unique(cuts).tolist())), tag)
         batches = [_Batch.of(e) for e in equations if (e.left < 0).any() or (e.right < 0).any()]
+        for batch in batches:
+            for atom in {atom for pair in batch.pairs for cut in pair for atom in self.normal(cut)}:
+                self._holders.setdefault(atom, []).append(batch)
         while self._substitute(batches):
             if not self._match(batches):
                 self._give_up(batches)
@@ -168,20 +172,35 @@ class Solution:
             root = self._find(atom)
             if root in self._replaced:
                 self._lock(self._replaced[root], tag)
-            else:
-                self._locked.setdefault(root, tag)
+            elif root not in self._locked:
+                self._locked[root] = tag
+                self._stir(root, ())
 
     def _union(self, a: int, b: int) -> None:
         low, high = sorted((a, b))
         self._parent[high] = low
+        self._stir(low, ())
+        self._stir(high, (low,))
+
+    def _replace(self, atom: int, by: frozenset[int]) -> None:
+        self._replaced[atom] = by
+        self._stir(atom, by)
+
+    def _stir(self, atom: int, heirs: Iterable[int]) -> None:
+        """An atom has changed: so have the equations that hold it, and its heirs stand in them too."""
+        holders = self._holders.get(atom, [])
+        for batch in holders:
+            batch.stirred = True
+        for heir in heirs:
+            self._holders[heir] = list(dict.fromkeys([*self._holders.get(heir, []), *holders]))
 
     def _substitute(self, batches: list[_Batch]) -> bool:
         """Steps 1 and 2 until nothing moves; True if pairs of two compounds are left."""
         moved = True
         while moved:
             moved = False
-            for batch in batches:
-                batch.open = False
+            for batch in (batch for batch in batches if batch.stirred):
+                batch.open = batch.stirred = False
                 for pair in batch.pairs:
                     a, b = map(self.normal, pair)
                     a, b = a - b, b - a
@@ -202,9 +221,9 @@ class Solution:
         elif len(a) == 1 and len(b) == 1:
             self._union(*a, *b)
         elif len(a) == 1:
-            self._replaced[next(iter(a))] = b
+            self._replace(next(iter(a)), b)
         elif len(b) == 1:
-            self._replaced[next(iter(b))] = a
+            self._replace(next(iter(b)), a)
 
     def _match(self, batches: list[_Batch]) -> bool:
         """Step 3, for the first equation that it helps."""
@@ -277,13 +296,19 @@ def _held(equations: Sequence[Equation]) -> Iterable[tuple[Array, int]]:
                 yield held, equation.tag
 
 
-@dataclass
+@dataclass(eq=False)
 class _Batch:
-    """An equation with compounds, as distinct pairs; open while some pair holds two unlike compounds."""
+    """An equation with compounds, as distinct pairs.
+
+    Attributes:
+        open: some pair holds two unlike compounds.
+        stirred: one of its atoms has changed since it was looked at.
+    """
 
     pairs: list[tuple[int, int]]
     tag: int
     open: bool = True
+    stirred: bool = True
 
     @classmethod
     def of(cls, equation: Equation) -> _Batch:

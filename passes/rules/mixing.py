@@ -21,10 +21,11 @@ def _mixes(axes: Axes) -> Rule:
             UNKNOWN.relate(r, node)
             return
         x = node.inputs[0]
-        kept = [None if a in mixed else r.axis(x, a) for a in range(r.rank(x))]
+        for axis in mixed:
+            r.lock(r.axis(x, axis), (x, axis), f"{node.op} mixes this axis")
         for output in node.outputs:
             if output:
-                r.set(output, kept)
+                r.set(output, r.all_axes(x))
 
     return Rule(relate)
 

@@ -11,7 +11,7 @@ def relate(r: Relation, node: Node) -> None:
     """Aligned indices are equal; a dimension of 1 says nothing."""
     inputs = [name for name in node.inputs if name]
     for output in node.outputs:
-        if output:
+        if output and r.graph.values[output].shape is not None:
             shape = r.shape(output)
             r.set(output, [_aligned(r, inputs, len(shape), axis) for axis in range(len(shape))])
 
