@@ -205,6 +205,8 @@ class _Lengths:
     def _as_polynomial(self, slot: int, table: Array) -> bool:
         """Whether the axis is a sum of full grids of groups; if so, notes its terms."""
         groups = self._channels.group_of[table]
+        if table.shape[1] == 1 and self._as_line(slot, table[:, 0], groups[:, 0]):
+            return True
         terms: list[tuple[int, tuple[int, ...]]] = []
         kinds, which = np.unique(groups, axis=0, return_inverse=True)
         for number, kind in enumerate(kinds.tolist()):
@@ -222,6 +224,21 @@ class _Lengths:
                 self._linear[slot, members[0]] += times_each
             else:
                 self._products.append((slot, times_each, members))
+        return True
+
+    def _as_line(self, slot: int, units: Array, groups: Array) -> bool:
+        """The common case, without a grid: every unit of a group holds equally many indices."""
+        counts = np.bincount(units, minlength=self._channels.units + 1)
+        for number in np.unique(groups).tolist():
+            if number < 0:
+                continue
+            group = self._channels.groups[number]
+            each = counts[group.start : group.start + group.size]
+            if each.min() != each.max():
+                self._linear[slot] = 0
+                return False
+            self._linear[slot, number] = each[0]
+        self._constant[slot] = counts[-1]
         return True
 
     def compile(self, monomials: Sequence[Monomial]) -> tuple[Array, Array]:

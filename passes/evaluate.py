@@ -14,7 +14,7 @@ Inputs = Sequence["Array | None"]
 
 # What depends on more than its inputs.
 _RANDOM = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
 )
 
 
@@ -149,3 +149,45 @@ LAYOUT: dict[str, Callable[[Node, Inputs], Array | None]] = {
     "Expand": _expand,
     "ConstantOfShape": _constant_of_shape,
 }
+
+# Other operators that numpy computes about as fast as it reads the data: weight normalisation,
+# normalisations spelled out, parameters joined or cut.
+CHEAP = frozenset(
+    {
+        "Abs",
+        "Add",
+        "And",
+        "Clip",
+        "Concat",
+        "Div",
+        "Equal",
+        "Exp",
+        "Gather",
+        "Greater",
+        "Less",
+        "Log",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pad",
+        "Pow",
+        "Reciprocal",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Slice",
+        "Softplus",
+        "Split",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tile",
+        "Where",
+    }
+)

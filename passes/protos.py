@@ -105,12 +105,11 @@ def attribute_proto(name: str, value: Attribute, kind: int | None = None) -> onn
     """
     from onnx import AttributeProto
 
-    if isinstance(value, Opaque):
-        proto = AttributeProto.FromString(value.data)
-        proto.name = name
-        return proto
     proto = AttributeProto(name=name)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, Opaque):
+        proto.ParseFromString(value.data)
+        proto.name = name
+    elif isinstance(value, np.ndarray):
         proto.type = AttributeProto.TENSOR
         proto.t.CopyFrom(tensor_proto("", value))
     elif isinstance(value, tuple | list):
@@ -165,7 +164,22 @@ def schema(op: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
 @cache
 def _attribute_kinds(op: str, domain: str, version: int) -> dict[str, int]:
     known = schema(op, domain, version)
-    return {} if known is None else {name: int(a.type.value) for name, a in known.attributes.items()}
+    return {} if known is None else {name: int(a.type) for name, a in known.attributes.items()}
+
+
+@cache
+def optional_outputs(op: str, domain: str, version: int) -> frozenset[int]:
+    """Positions of the outputs that a node may leave out."""
+    known = schema(op, domain, version)
+    if known is None:
+        return frozenset()
+    optional = type(known).FormalParameterOption.Optional
+    return frozenset(i for i, output in enumerate(known.outputs) if output.option == optional)
+
+
+def is_float(array: Array) -> bool:
+    """Whether the elements are floating-point numbers of any width."""
+    return array.dtype.name.startswith(("float", "bfloat"))
 
 
 def node_proto(node: Node, version: int) -> onnx.NodeProto:

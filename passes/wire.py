@@ -54,7 +54,9 @@ def _outlined(data: memoryview, start: int, end: int, paths: _Paths, location: s
             yield data[head:after]
             continue
         inner = paths[number]
-        pieces = _tensor(data, body, after, location) if inner is None else _outlined(data, body, after, inner, location)
+        pieces = (
+            _tensor(data, body, after, location) if inner is None else _outlined(data, body, after, inner, location)
+        )
         message = b"".join(pieces)
         yield _tag(number, _LENGTH) + _varint(len(message))
         yield message

@@ -110,17 +110,14 @@ def _hold_locked(relation: Relation, locked: Collection[str]) -> None:
 def _unit_tables(relation: Relation, solution: Solution) -> dict[Place, Array]:
     """For each labelled axis `[n, k]` the free atoms of each index, -1 filling; equal axes share an array."""
     tables: dict[Place, Array] = {}
-    by_cuts: dict[int | bytes, Array] = {}
+    by_cuts: dict[bytes, Array] = {}
     for value, axes in relation.axes.items():
         for axis, cuts in enumerate(axes):
             if cuts is None:
                 continue
             key = cuts.tobytes()
             if key not in by_cuts:
-                sets = solution.expand(cuts)
-                width = max((len(s) for s in sets), default=0)
-                rows = [sorted(s) + [-1] * (width - len(s)) for s in sets]
-                by_cuts[key] = np.array(rows, np.int64).reshape(len(sets), width)
+                by_cuts[key] = solution.table(cuts)
             if by_cuts[key].size and (by_cuts[key] >= 0).any():
                 tables[value, axis] = by_cuts[key]
     return tables

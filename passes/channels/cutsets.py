@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from amcc.ir import Array
 
 NEVER = 0
 _MOST_FAMILIES = 6
+_FREE = -2
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,41 @@ class Solution:
         """The free atoms of a cut set; empty if the index never goes."""
         return self._expand(self._cuts.atoms(cut))
 
-    def expand(self, cuts: Array) -> list[frozenset[int]]:
-        """The free atoms of each cut set of an axis."""
+    def table(self, cuts: Array) -> Array:
+        """`[n, k]` the free atoms of each cut set of an axis, sorted, -1 filling."""
+        roots, tags, plain = self._flat
+        if cuts.min(initial=0) >= 0 and plain[roots[cuts]].all():
+            found = roots[cuts]
+            result: Array = np.where(tags[found] == _FREE, found, -1)[:, None]
+            return result
         distinct, inverse = np.unique(cuts, return_inverse=True)
-        sets = [self.normal(c) for c in distinct.tolist()]
-        return [sets[i] for i in inverse.ravel().tolist()]
+        sets = [sorted(self.normal(c)) for c in distinct.tolist()]
+        width = max(map(len, sets))
+        rows = np.array([atoms + [-1] * (width - len(atoms)) for atoms in sets], np.int64).reshape(len(sets), width)
+        return rows[inverse.ravel()]
+
+    def frozen(self, cuts: Array) -> dict[int, int]:
+        """How many indices of an axis stay for good because of each lock, by tag."""
+        roots, tags, plain = self._flat
+        if cuts.min(initial=0) >= 0 and plain[roots[cuts]].all():
+            by_tag = np.unique(tags[roots[cuts]], return_counts=True)
+            return {tag: n for tag, n in zip(*(x.tolist() for x in by_tag), strict=True) if tag >= 0}
+        counts: dict[int, int] = {}
+        for cut, n in zip(*(x.tolist() for x in np.unique(cuts, return_counts=True)), strict=True):
+            for tag in self.locked_by(cut) if not self.normal(cut) else ():
+                counts[tag] = counts.get(tag, 0) + n
+        return counts
+
+    @cached_property
+    def _flat(self) -> tuple[Array, Array, Array]:
+        """By atom: its root; the tag of the lock on a root; whether a root stands for itself."""
+        roots = np.array(self._parent)
+        while (roots != roots[roots]).any():
+            roots = roots[roots]
+        tags, plain = np.full(len(roots), _FREE), np.ones(len(roots), bool)
+        tags[list(self._locked)] = list(self._locked.values())
+        plain[list(self._replaced)] = False
+        return roots, tags, plain
 
     def locked_by(self, cut: int) -> frozenset[int]:
         """Tags of what froze the atoms of a cut set."""

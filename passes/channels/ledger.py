@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from amcc.passes.channels.cutsets import Solution
 from amcc.passes.channels.model import Channels, Lock
 from amcc.passes.channels.relation import Relation
@@ -25,11 +23,9 @@ def write_ledger(channels: Channels, relation: Relation, solution: Solution) -> 
         for axis, cuts in enumerate(axes):
             if cuts is None:
                 continue
-            distinct, counts = np.unique(cuts, return_counts=True)
-            for cut, count in zip(distinct.tolist(), counts.tolist(), strict=True):
-                for tag in solution.locked_by(cut) if not solution.normal(cut) else ():
-                    shares = frozen.setdefault(tag, {})
-                    shares[value, axis] = shares.get((value, axis), 0) + count
+            for tag, count in solution.frozen(cuts).items():
+                shares = frozen.setdefault(tag, {})
+                shares[value, axis] = shares.get((value, axis), 0) + count
     whole = model.macs(model.full)
     groups = []
     for group in channels.groups:

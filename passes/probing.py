@@ -1,0 +1,66 @@
+"""Dynamic dimensions by probing: compute with two concrete sizes for every symbol and compare.
+
+What comes out equal is static. What scales with a symbol, or the product of two, is its multiple.
+Anything else is `"?"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations_with_replacement, count, islice
+
+from amcc.ir import Dim, Graph, Shape
+from amcc.passes import dims
+
+Probe = Mapping[str, int]
+
+# Sizes are multiples of this, so that a batch that holds frames or windows divides.
+_DIVISIBLE = 240
+
+
+def probes(graph: Graph) -> tuple[Probe, ...]:
+    """Two sizes for every symbol of the inputs; without symbols one empty probe.
+
+    Sizes have distinct prime factors, which tells symbols apart.
+    """
+    symbols = dims.symbols(d for name in graph.inputs for d in graph.values[name].shape or ())
+    if not symbols:
+        return ({},)
+    primes = list(islice(_primes(), 2 * len(symbols)))
+    return tuple({s: _DIVISIBLE * primes[2 * i + k] for i, s in enumerate(symbols)} for k in range(2))
+
+
+def _primes() -> Iterable[int]:
+    """Primes from 7 on, which `_DIVISIBLE` does not contain."""
+    return (n for n in count(7) if all(n % divisor for divisor in range(2, int(n**0.5) + 1)))
+
+
+def at(shape: Shape, probe: Probe) -> Shape:
+    """The shape under a probe; what it does not settle is `"?"`."""
+    sizes = [dims.evaluate(dim, probe) for dim in shape]
+    return tuple(dims.UNKNOWN if size is None else size for size in sizes)
+
+
+def agreed(shapes: Sequence[Shape | None], under: Sequence[Probe]) -> Shape | None:
+    """The one symbolic shape behind the shapes that came out; None if not even the rank is common."""
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) < len(shapes) or len({len(shape) for shape in known}) > 1:
+        return None
+    return tuple(_agreed_dim(sizes, under) for sizes in zip(*known, strict=True))
+
+
+def _agreed_dim(sizes: Sequence[Dim], under: Sequence[Probe]) -> Dim:
+    if not dims.is_static(sizes):
+        return dims.UNKNOWN
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    for factors in (1, 2):
+        for symbols in combinations_with_replacement(sorted(under[0]), factors):
+            unit = dims.text(1, symbols)
+            multiples = {
+                None if (one := dims.evaluate(unit, probe)) is None else dims.quotient(size, one)
+                for size, probe in zip(sizes, under, strict=True)
+            }
+            if len(multiples) == 1 and isinstance(multiple := multiples.pop(), int):
+                return dims.text(multiple, symbols)
+    return dims.UNKNOWN
