@@ -1,0 +1,107 @@
+"""The IR as PyTorch: `model.py`, which needs torch alone, and `model.safetensors`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from amcc.backends.torch_ops import EMITTERS, SEVERAL
+from amcc.backends.torch_ops.source import MARK, module_source
+from amcc.backends.torch_ops.state import State
+from amcc.backends.torch_ops.writer import Statement, Writer
+from amcc.errors import OutputError
+from amcc.ir import Array, Graph, Node
+
+CODE, WEIGHTS = "model.py", "model.safetensors"
+
+
+def write_torch(graph: Graph, folder: str | Path) -> list[Path]:
+    """Write the graph as a PyTorch module and its weights.
+
+    `model.py` holds `class Model(torch.nn.Module)` and `load()`, which reads `model.safetensors`
+    beside it. State-dict keys are the names of the graph's parameters; weights are trainable,
+    running statistics are buffers. The same graph gives the same bytes.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ModelError: an operator, or a way to use it, has no counterpart; names the node.
+        OutputError: the folder cannot be written.
+    """
+    source, weights = torch_source(graph)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / WEIGHTS, _safetensors(weights))
+        _write(folder / CODE, source.encode())
+    except OSError as error:
+        raise OutputError(f"cannot write the PyTorch module: {error.strerror or error}", where=str(folder)) from None
+    return [folder / CODE, folder / WEIGHTS]
+
+
+def torch_source(graph: Graph) -> tuple[str, dict[str, Array]]:
+    """The text of `model.py`, and the arrays of its state dict by key.
+
+    Raises:
+        ModelError: see `write_torch`.
+    """
+    writer = Writer(graph)
+    statements = [s for s in (_statement(writer, node) for node in graph.nodes) if s is not None]
+    live = _live([*statements, _result(writer)])
+    state = State(writer, live)
+    return module_source(writer, live, state), state.arrays
+
+
+def _statement(w: Writer, node: Node) -> Statement | None:
+    """The node as code; None if its output is its input."""
+    w.current = statement = Statement(node)
+    emitter = EMITTERS.get(node.op) if node.domain in ("", "ai.onnx") else None
+    if emitter is None:
+        raise w.unsupported(node)
+    several = node.op in SEVERAL
+    if not several and any(w.used(name) for name in node.outputs[1:]):
+        raise w.unsupported(node, f"with {len(node.outputs)} outputs")
+    statement.code = emitter(w, node)
+    outputs = node.outputs if several else node.outputs[:1]
+    if not several and MARK.fullmatch(statement.code):
+        w.aliases[outputs[0]] = statement.code
+        return None
+    statement.targets = tuple(w.value(name) if name else "_" for name in outputs)
+    statement.unpacked = several
+    return statement
+
+
+def _result(w: Writer) -> Statement:
+    w.current = statement = Statement(Node("return", "return", w.graph.outputs, ()))
+    statement.code = ", ".join(w.value(name) for name in w.graph.outputs)
+    return statement
+
+
+def _live(statements: list[Statement]) -> list[Statement]:
+    """Without the statements that the last one does not need."""
+    needed: set[str] = set()
+    kept: list[Statement] = []
+    for statement in reversed(statements):
+        if not statement.targets or needed.intersection(statement.targets):
+            kept.append(statement)
+            needed.update(MARK.findall(statement.code))
+    return kept[::-1]
+
+
+def _safetensors(arrays: Mapping[str, Array]) -> bytes:
+    import numpy as np
+    from safetensors.numpy import save
+
+    return save({key: np.ascontiguousarray(arrays[key]).reshape(arrays[key].shape) for key in sorted(arrays)})
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
