@@ -1,0 +1,179 @@
+"""DDPG (arXiv 1509.02971) as AMC uses it (arXiv 1802.03494, section 3.3), readable top to bottom.
+
+The networks are tiny and run on one thread of the CPU: the same seed gives the same bits. Torch's
+global generator and number of threads are as before once a call returns. `docs/search.md` lists
+where this differs from the paper and why.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amcc.ir import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """Of the agent; the defaults are the paper's.
+
+    Attributes:
+        memory: episodes that the replay buffer holds.
+        baseline: weight of the past in the moving average of rewards.
+    """
+
+    hidden: int = 300
+    tau: float = 0.01
+    gamma: float = 1.0
+    batch: int = 64
+    memory: int = 100
+    actor_rate: float = 1e-4
+    critic_rate: float = 1e-3
+    baseline: float = 0.95
+
+
+class Actor(nn.Module):
+    """State [batch, features] to sparsity [batch, 1] in (0, 1)."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), _last(hidden), nn.Sigmoid()
+        )
+
+    def forward(self, states: Tensor) -> Tensor:
+        found: Tensor = self.layers(states)
+        return found
+
+
+class Critic(nn.Module):
+    """State [batch, features] and sparsity [batch, 1] to the return expected [batch, 1]."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features + 1, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), _last(hidden)
+        )
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        found: Tensor = self.layers(torch.cat([states, actions], dim=1))
+        return found
+
+
+def _last(hidden: int) -> nn.Linear:
+    layer = nn.Linear(hidden, 1)
+    nn.init.uniform_(layer.weight, -3e-3, 3e-3)
+    nn.init.uniform_(layer.bias, -3e-3, 3e-3)
+    return layer
+
+
+class Agent:
+    """Actor, critic, their slow copies, and a replay buffer of whole episodes.
+
+    Args:
+        features: of a state.
+        steps: of an episode.
+    """
+
+    def __init__(self, features: int, steps: int, seed: np.random.SeedSequence, hp: Hyperparameters | None = None):
+        self.hp = hp = hp or Hyperparameters()
+        self.steps = steps
+        initial, sampled = seed.spawn(2)
+        self._random = np.random.default_rng(sampled)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(initial.generate_state(1, np.uint64)[0]))
+            self.actor = Actor(features, hp.hidden)
+            self.critic = Critic(features, hp.hidden)
+        self.slow_actor = copy.deepcopy(self.actor)
+        self.slow_critic = copy.deepcopy(self.critic)
+        self._actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=hp.actor_rate, fused=True)
+        self._critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=hp.critic_rate, fused=True)
+
+        room = hp.memory * steps
+        self._states = torch.zeros(room, features)
+        self._next_states = torch.zeros(room, features)
+        self._actions = torch.zeros(room, 1)
+        self._rewards = torch.zeros(room, 1)
+        self._going_on = torch.zeros(room, 1)
+        self._seen = 0
+        self._average: float | None = None
+
+    def act(self, state: Array, noise: float = 0.0) -> float:
+        """A sparsity in [0, 1]: the actor's, or a draw around it from a normal truncated to [0, 1]."""
+        with _quiet(), torch.inference_mode():
+            mean = float(self.actor(torch.from_numpy(state)[None]))
+        return truncated_normal(mean, noise, self._random)
+
+    def remember(self, states: Array, actions: Array, reward: float) -> None:
+        """Store an episode: states [steps, features], applied actions [steps], its one reward."""
+        now = torch.from_numpy(states)
+        place = torch.arange(self._seen, self._seen + self.steps) % len(self._states)
+        self._states[place] = now
+        self._next_states[place] = torch.cat([now[1:], torch.zeros_like(now[:1])])
+        self._actions[place] = torch.from_numpy(actions)[:, None]
+        self._rewards[place] = reward
+        self._going_on[place] = 1.0
+        self._going_on[place[-1]] = 0.0
+        self._seen += self.steps
+        weight = self.hp.baseline
+        self._average = reward if self._average is None else weight * self._average + (1 - weight) * reward
+
+    def learn(self) -> None:
+        """One update for each step of an episode."""
+        with _quiet(), torch.enable_grad():
+            for _ in range(self.steps):
+                self._update()
+
+    def _update(self) -> None:
+        hp = self.hp
+        held = min(self._seen, len(self._states))
+        batch = torch.from_numpy(self._random.integers(held, size=hp.batch))
+        states, actions, next_states = self._states[batch], self._actions[batch], self._next_states[batch]
+        rewards = self._rewards[batch] - (self._average or 0.0)
+
+        with torch.no_grad():
+            future = self.slow_critic(next_states, self.slow_actor(next_states))
+            target = rewards + hp.gamma * self._going_on[batch] * future
+        critic_loss = nn.functional.mse_loss(self.critic(states, actions), target)
+        self._critic_optimizer.zero_grad()
+        critic_loss.backward()  # type: ignore[no-untyped-call]
+        self._critic_optimizer.step()
+
+        actor_loss = -self.critic(states, self.actor(states)).mean()
+        weights = list(self.actor.parameters())
+        for weight, gradient in zip(weights, torch.autograd.grad(actor_loss, weights), strict=True):
+            weight.grad = gradient
+        self._actor_optimizer.step()
+
+        with torch.no_grad():
+            slow: list[Tensor] = [*self.slow_actor.parameters(), *self.slow_critic.parameters()]
+            fast: list[Tensor] = [*self.actor.parameters(), *self.critic.parameters()]
+            torch._foreach_lerp_(slow, fast, hp.tau)
+
+
+def truncated_normal(mean: float, deviation: float, random: np.random.Generator) -> float:
+    """One draw from a normal cut off at [0, 1], by inverting its distribution; one uniform number."""
+    if deviation <= 0.0:
+        return min(max(mean, 0.0), 1.0)
+    normal = NormalDist(mean, deviation)
+    low, high = normal.cdf(0.0), normal.cdf(1.0)
+    share = min(max(low + (high - low) * random.random(), 1e-12), 1.0 - 1e-12)
+    return min(max(normal.inv_cdf(share), 0.0), 1.0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """One thread, so that sums are taken in one order; the user's setting comes back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,193 @@
+"""The search itself: a policy proposes, the problem scores, the journal remembers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amcc.errors import DataError, Interrupted, UsageError, VerificationError
+from amcc.search.journal import Journal, Record
+from amcc.search.policies import Policy, Proposal, policy_named
+from amcc.search.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """All that ran, and the best of it.
+
+    Attributes:
+        best: the first episode of the highest score.
+        records: every episode, in order.
+    """
+
+    best: Record
+    records: tuple[Record, ...]
+
+    @property
+    def evaluations(self) -> int:
+        """How many different plans were scored."""
+        return len({record.keep for record in self.records})
+
+    @property
+    def by_policy(self) -> dict[str, Record]:
+        """Each policy's own best episode, in the order in which the policies first ran."""
+        found: dict[str, Record] = {}
+        for record in self.records:
+            if record.policy not in found or record.score > found[record.policy].score:
+                found[record.policy] = record
+        return found
+
+
+class SearchInterrupted(Interrupted):
+    """The user stopped the search; every finished episode is in the journal.
+
+    Attributes:
+        result: what had been found, None if no episode had finished.
+    """
+
+    def __init__(self, result: SearchResult | None, journal: Path | None) -> None:
+        self.result = result
+        done = len(result.records) if result else 0
+        hint = f"run the same command again to go on from {journal}" if journal else None
+        super().__init__(f"the search was stopped after {done} episodes", hint=hint)
+
+    @property
+    def best(self) -> Record | None:
+        """The best episode so far."""
+        return self.result.best if self.result else None
+
+
+def search(
+    problem: Problem,
+    policy: str | Policy = "ddpg",
+    *,
+    episodes: int,
+    seed: int,
+    journal: Path | None = None,
+    fingerprint: str = "",
+    progress: Callable[[Record], None] | None = None,
+) -> SearchResult:
+    """Search for the plan that fits and scores best.
+
+    A plan proposed again is not evaluated again; it counts as an episode all the same. With a
+    journal that holds episodes of the same search, those are replayed and the search goes on from
+    there; its result and journal equal those of a run that nothing disturbed.
+
+    Args:
+        policy: a name of `POLICIES`, or a policy.
+        episodes: at most this many; a rule stops when it has nothing more to propose.
+        seed: of everything random, not negative.
+        fingerprint: a hash of all that decides the problem (model, data, options), for the journal.
+        progress: called after each episode, replayed ones included.
+
+    Raises:
+        BudgetError: no plan fits.
+        UsageError: an unknown policy, no group, or a journal of another search.
+        DataError: a score that is not a finite number.
+        SearchInterrupted: Ctrl-C, with what had been found.
+    """
+    if episodes < 1 or seed < 0:
+        raise UsageError(f"{episodes} episodes with seed {seed} is no search", hint="at least one episode, a seed >= 0")
+    if not problem.groups:
+        raise UsageError("there is nothing to search: the network has no group of channels that may be removed")
+    chosen = policy_named(policy) if isinstance(policy, str) else policy
+    problem.check_reachable()
+    with ExitStack() as stack:
+        log = (
+            stack.enter_context(Journal(journal, _header(problem, chosen, episodes, seed, fingerprint)))
+            if journal
+            else None
+        )
+        run = _Run(problem, log, progress)
+        play = chosen.play(problem, episodes=episodes, seed=np.random.SeedSequence(seed))
+        try:
+            proposal = next(play)
+            while len(run.records) < episodes - 1:
+                proposal = play.send(run.finish(proposal))
+            run.finish(proposal)
+        except StopIteration:
+            pass
+        except KeyboardInterrupt:
+            raise SearchInterrupted(run.result(), journal) from None
+        finally:
+            play.close()
+    result = run.result()
+    if result is None:
+        raise VerificationError(f"policy '{chosen.name}' proposed nothing")
+    return result
+
+
+class _Run:
+    """The episodes so far."""
+
+    def __init__(self, problem: Problem, log: Journal | None, progress: Callable[[Record], None] | None) -> None:
+        self.problem = problem
+        self.log = log
+        self.progress = progress
+        self.records: list[Record] = []
+        self._scores: dict[tuple[int, ...], float] = {}
+
+    def finish(self, proposal: Proposal) -> float:
+        """Score a proposal, write it down, and give the score back."""
+        record = self._replayed(proposal) or self._evaluated(proposal)
+        self._scores[record.keep] = record.score
+        self.records.append(record)
+        if self.progress:
+            self.progress(record)
+        return record.score
+
+    def result(self) -> SearchResult | None:
+        if not self.records:
+            return None
+        return SearchResult(max(self.records, key=lambda record: record.score), tuple(self.records))
+
+    def _replayed(self, proposal: Proposal) -> Record | None:
+        episode = len(self.records)
+        if self.log is None or episode >= len(self.log.past):
+            return None
+        record = self.log.past[episode]
+        if (record.policy, record.keep) != (proposal.policy, tuple(proposal.keep.tolist())):
+            raise UsageError(
+                f"the journal leaves this search at episode {episode}: the network, its data or the machine differ",
+                where=str(self.log.path),
+                hint="delete the journal, or give another one, to begin anew",
+            )
+        return record
+
+    def _evaluated(self, proposal: Proposal) -> Record:
+        episode, keep = len(self.records), tuple(int(k) for k in proposal.keep)
+        costs = self.problem.cost(proposal.keep)
+        feasible = all(k in widths for k, widths in zip(keep, self.problem.widths, strict=True))
+        if not feasible or not self.problem.limits.admit(costs):
+            raise VerificationError(f"policy '{proposal.policy}' proposed a plan that does not fit: {list(keep)}")
+        if keep in self._scores:
+            record = Record(episode, proposal.policy, keep, self._scores[keep], costs, "repeated")
+        else:
+            score = float(self.problem.score(proposal.keep.copy()))
+            if not math.isfinite(score):
+                raise DataError(f"the score of episode {episode} is {score}", hint="check the metric and the data")
+            record = Record(episode, proposal.policy, keep, score, costs)
+        if self.log is not None:
+            self.log.append(record)
+        return record
+
+
+def _header(problem: Problem, policy: Policy, episodes: int, seed: int, fingerprint: str) -> dict[str, Any]:
+    from amcc import __version__
+
+    return {
+        "version": __version__,
+        "fingerprint": fingerprint,
+        "policy": policy.name,
+        "options": asdict(policy),  # type: ignore[call-overload]
+        "episodes": episodes,
+        "seed": seed,
+        "limits": dict(problem.limits.items()),
+        "widths": [[g.size, g.multiple, g.minimum] for g in problem.groups],
+    }

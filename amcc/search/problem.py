@@ -1,0 +1,163 @@
+"""What a policy sees: groups with the widths they may take, exact costs, limits, and a score.
+
+A *keep* is an int64 array [groups]: how many units of each group stay. A keep is *feasible* when
+every group has one of its `widths`, and it *fits* when its costs also meet the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from amcc.budget import Costs, Key, Limits
+from amcc.errors import BudgetError, UsageError
+from amcc.ir import Array
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """One decision: how many of a group's units stay.
+
+    `n` to `macs` describe the layer that makes the group's units, for the agent's state
+    (arXiv 1802.03494, equation 1); `index` is the equation's t.
+
+    Attributes:
+        index: place among the groups in topological order.
+        name: for people.
+        size: units.
+        n, c: output and input channels.
+        h, w: height and width of the output.
+        stride, k: stride and kernel size.
+        macs: multiply-accumulates of the layers that the group reaches.
+        multiple: a width is a multiple of this, or the whole group.
+        minimum: the fewest units that must stay, at least 1.
+    """
+
+    index: int
+    name: str
+    size: int
+    n: int = 1
+    c: int = 1
+    h: int = 1
+    w: int = 1
+    stride: int = 1
+    k: int = 1
+    macs: int = 0
+    multiple: int = 1
+    minimum: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.multiple < 1:
+            raise UsageError(f"group '{self.name}' has {self.size} units in multiples of {self.multiple}")
+
+    def widths(self) -> Array:
+        """The numbers of units that may stay, ascending: int64, ends with `size`, never empty."""
+        least = max(1, self.minimum)
+        first = -(-least // self.multiple) * self.multiple
+        return np.append(np.arange(first, self.size, self.multiple, dtype=np.int64), np.int64(self.size))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search: which of the plans that fit scores best?
+
+    Attributes:
+        groups: in topological order.
+        limits: what a plan may cost.
+        cost: exact costs of a keep; monotone (keeping more never costs less) and cheap.
+        score: how good a keep is, higher is better; expensive, and the same whenever asked again.
+        losses: for each group float [size + 1], the loss after removing its first k units in its
+            order, comparable between groups; None without calibration.
+        magnitudes: for each group float [size], the global magnitude of each unit in removal order;
+            None where they are not known.
+        why: what stands in the way of smaller plans (locks), for the message of a `BudgetError`.
+    """
+
+    groups: Sequence[GroupInfo]
+    limits: Limits
+    cost: Callable[[Array], Costs]
+    score: Callable[[Array], float]
+    losses: Sequence[Array] | None = None
+    magnitudes: Sequence[Array] | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        for what, arrays, extra in (("losses", self.losses, 1), ("magnitudes", self.magnitudes, 0)):
+            if arrays is None:
+                continue
+            if [len(a) for a in arrays] != [g.size + extra for g in self.groups]:
+                raise UsageError(f"the {what} do not match the sizes of the groups")
+            if not all(np.isfinite(a).all() for a in arrays):
+                raise UsageError(f"the {what} are not all finite")
+
+    @cached_property
+    def widths(self) -> tuple[Array, ...]:
+        """For each group the widths it may take, ascending."""
+        return tuple(group.widths() for group in self.groups)
+
+    @cached_property
+    def full(self) -> Array:
+        """The keep that removes nothing."""
+        return np.array([group.size for group in self.groups], dtype=np.int64)
+
+    @cached_property
+    def smallest(self) -> Array:
+        """The keep that removes all it may."""
+        return np.array([widths[0] for widths in self.widths], dtype=np.int64)
+
+    @cached_property
+    def original(self) -> Costs:
+        """The costs of the network as it came."""
+        return self.cost(self.full)
+
+    @cached_property
+    def floor(self) -> Costs:
+        """The smallest costs that any plan can reach, resource by resource."""
+        return self.cost(self.smallest)
+
+    @cached_property
+    def tightest(self) -> Key:
+        """The resource whose limit leaves least of its reachable range; flops without limits."""
+        shares = {
+            key: (limit - self.floor.of(key)) / max(self.original.of(key) - self.floor.of(key), 1)
+            for key, limit in self.limits.items()
+        }
+        return min(shares, key=lambda key: shares[key], default="flops")
+
+    def fits(self, keep: Array) -> bool:
+        """Whether a keep meets every limit."""
+        return self.limits.admit(self.cost(keep))
+
+    @cached_property
+    def _multiples(self) -> Array:
+        return np.array([group.multiple for group in self.groups], dtype=np.int64)
+
+    def down(self, wanted: Array) -> Array:
+        """The widest feasible keep nowhere above `wanted` (float [groups]), or the smallest width."""
+        rounded = np.floor(wanted / self._multiples).astype(np.int64) * self._multiples
+        return np.where(wanted >= self.full, self.full, np.maximum(rounded, self.smallest))
+
+    def wider(self, group: int, width: int) -> int | None:
+        """The next width above `width` that a group may take; None for the whole group."""
+        widths = self.widths[group]
+        place = int(widths.searchsorted(width, side="right"))
+        return int(widths[place]) if place < len(widths) else None
+
+    def check_reachable(self) -> None:
+        """Check that some plan fits.
+
+        Raises:
+            BudgetError: even the smallest keep exceeds a limit; names the smallest reachable values.
+        """
+        missed = [(key, limit) for key, limit in self.limits.items() if self.floor.of(key) > limit]
+        if not missed:
+            return
+        wanted = ", ".join(f"{key}={limit}" for key, limit in missed)
+        reached = ", ".join(
+            f"{key}={self.floor.of(key)} ({self.floor.of(key) / max(self.original.of(key), 1):.4f} of the original)"
+            for key, _ in missed
+        )
+        raise BudgetError(f"{wanted} is out of reach: the smallest reachable is {reached}", hint=self.why or None)
