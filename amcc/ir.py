@@ -84,10 +84,14 @@ class Node:
         return f"{op} '{self.name}'"
 
     @property
+    def captures(self) -> tuple[str, ...]:
+        """The outer values that the node's bodies read."""
+        return tuple(c for a in self.attributes.values() if isinstance(a, Opaque) for c in a.captures)
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Every value the node needs: its inputs, and what its bodies capture."""
-        captured = (c for a in self.attributes.values() if isinstance(a, Opaque) for c in a.captures)
-        return tuple(i for i in self.inputs if i) + tuple(captured)
+        return tuple(i for i in self.inputs if i) + self.captures
 
     def input(self, index: int) -> str:
         """The name of input `index`, or "" if it is left out."""

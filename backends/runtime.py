@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amcc.backends.precision import as_float32, wants_float32
-from amcc.backends.to_onnx import build_model, is_plain
+from amcc.backends.to_onnx import build_model
 from amcc.errors import DataError, ModelError
 from amcc.ir import Array, Graph
 from amcc.passes.protos import element_type, tensor_proto
+from amcc.passes.wire import is_plain
 
 if TYPE_CHECKING:
     import onnx
@@ -163,7 +164,7 @@ class _Lent:
         import onnxruntime
         from onnx import StringStringEntryProto, TensorProto
 
-        if array.nbytes <= _LARGEST_EMBEDDED or not is_plain(array) or not array.dtype.isbuiltin:
+        if array.nbytes <= _LARGEST_EMBEDDED or not is_plain(array) or array.dtype.isbuiltin != 1:
             return tensor_proto(name, array)
         self.values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
         return TensorProto(

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-
-import numpy as np
 
 from amcc import __version__
 from amcc.errors import ModelError, OutputError
 from amcc.ir import Array, Graph, Value
 from amcc.passes.protos import element_type, node_proto, tensor_proto, type_proto
+from amcc.passes.wire import is_plain, write_array, write_model
 
 if TYPE_CHECKING:
     import onnx
 
 # Protocol buffers end at 2 GB; beyond this many bytes of weights they go beside the file.
 _LARGEST_EMBEDDED = 1_800_000_000
-# Bytes of the smallest tensor that goes beside the file; shape inference wants small ones inside.
-_SMALLEST_EXTERNAL = 1024
+# Bytes of the smallest tensor that is written on its own; shape inference wants small ones inside.
+_SMALLEST_APART = 1024
 # Offsets are multiples of a page for tensors of at least a page, so that runtimes can map them.
 _PAGE = 4096
 
@@ -72,16 +71,13 @@ def _info(value: Value) -> onnx.ValueInfoProto:
     return info
 
 
-def serialize(graph: Graph, *, value_info: bool = True) -> bytes:
-    """The bytes of the model with its weights inside; the same graph gives the same bytes."""
-    return to_onnx(graph, value_info=value_info).SerializeToString(deterministic=True)
-
-
 def write_onnx(graph: Graph, path: str | Path, *, external: bool | None = None) -> None:
     """Write the graph as an ONNX file; nothing half-written is ever under its name.
 
+    The same graph gives the same bytes. Large weights are written straight from their arrays.
+
     Args:
-        external: put the weights into `<name>.data` beside the file; by default only when they
+        external: put the weights into `<file name>.data` beside the file; by default only when they
             are too large for one file.
 
     Raises:
@@ -90,15 +86,12 @@ def write_onnx(graph: Graph, path: str | Path, *, external: bool | None = None) 
     path = Path(path)
     if external is None:
         external = sum(array.nbytes for array in graph.params.values()) > _LARGEST_EMBEDDED
+    layout = _Layout(f"{path.name}.data" if external else "")
+    model = build_model(graph, layout.place)
     try:
-        if not external:
-            _replace(path, lambda file: file.write(serialize(graph)))
-            return
-        beside = path.with_name(f"{path.name}.data")
-        layout = _Layout(beside.name)
-        model = build_model(graph, layout.place)
-        _replace(beside, layout.write)
-        _replace(path, lambda file: file.write(model.SerializeToString(deterministic=True)))
+        if external:
+            _replace(path.with_name(layout.location), layout.write)
+        _replace(path, lambda file: write_model(file, model, layout.inside))
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
 
@@ -115,53 +108,37 @@ def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 class _Layout:
-    """Where each large tensor goes in the data file, in the order of the parameters."""
+    """Where each large tensor's bytes go: into the model file, or the data file `location` beside it."""
 
     def __init__(self, location: str) -> None:
         self.location = location
+        self.inside: dict[str, Array] = {}
+        self.beside: list[tuple[int, Array]] = []
         self.end = 0
-        self.placed: list[tuple[int, Array]] = []
 
     def place(self, name: str, array: Array) -> onnx.TensorProto:
         from onnx import StringStringEntryProto, TensorProto
 
-        if array.nbytes < _SMALLEST_EXTERNAL or not is_plain(array):
+        if array.nbytes < _SMALLEST_APART or not is_plain(array):
             return tensor_proto(name, array)
+        tensor = TensorProto(name=name, dims=array.shape, data_type=element_type(array.dtype.name))
+        if not self.location:
+            self.inside[name] = array
+            return tensor
         alignment = _PAGE if array.nbytes >= _PAGE else 64
         offset = -(-self.end // alignment) * alignment
         self.end = offset + array.nbytes
-        self.placed.append((offset, array))
+        self.beside.append((offset, array))
         entries = {"location": self.location, "offset": str(offset), "length": str(array.nbytes)}
-        return TensorProto(
-            name=name,
-            dims=array.shape,
-            data_type=element_type(array.dtype.name),
-            data_location=TensorProto.EXTERNAL,
-            external_data=[StringStringEntryProto(key=k, value=v) for k, v in entries.items()],
-        )
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.extend(StringStringEntryProto(key=k, value=v) for k, v in entries.items())
+        return tensor
 
     def write(self, file: BinaryIO) -> None:
-        """One tensor at a time, straight from its array."""
-        for offset, array in self.placed:
+        """The data file, one tensor at a time."""
+        for offset, array in self.beside:
             file.write(b"\0" * (offset - file.tell()))
-            for part in _contiguous_parts(array):
-                file.write(part.view(np.uint8).data)
-
-
-def is_plain(array: Array) -> bool:
-    """Whether the array's bytes are the tensor's bytes: no text, no packed small integers."""
-    return array.dtype.kind != "O" and not array.dtype.name.startswith(
-        ("int4", "uint4", "int2", "uint2", "float4", "float6")
-    )
-
-
-def _contiguous_parts(array: Array) -> Iterable[Array]:
-    """The array's elements in order as flat contiguous pieces; a strided array is copied by rows."""
-    if array.flags.c_contiguous or array.ndim < 2:
-        yield np.ascontiguousarray(array).reshape(-1)
-    else:
-        for row in array:
-            yield np.ascontiguousarray(row).reshape(-1)
+            write_array(file, array)
 
 
 def check(model: onnx.ModelProto) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from amcc.errors import ModelError
 from amcc.frontends.onnx_attributes import read_attribute
+from amcc.frontends.onnx_checks import check_names, check_numbers
 from amcc.frontends.onnx_file import read_model
 from amcc.frontends.onnx_tensors import TensorReader
-from amcc.ir import Array, Attribute, Graph, Node, Shape, Value, frozen, topological, verify
+from amcc.ir import Array, Attribute, Graph, Node, Opaque, Shape, Value, frozen, topological, verify
+from amcc.passes.inputs import bind_inputs
 from amcc.passes.protos import read_type
 
 if TYPE_CHECKING:
@@ -27,19 +29,19 @@ def from_onnx(path: str | Path, *, input_shapes: Mapping[str, Shape] | None = No
     Parameters share the file's bytes where its encoding allows; external data is memory-mapped.
 
     Args:
-        input_shapes: sizes for dynamic dimensions of inputs; see `bind_inputs`.
+        input_shapes: sizes for dynamic dimensions of inputs; see `passes.inputs.bind_inputs`. All
+            but the leading one must get one.
 
     Raises:
         ModelError: the file cannot be read, is newer than the onnx package, or its graph is broken.
     """
     path = Path(path)
     model = read_model(path)
-    reader = TensorReader(path.parent)
-    graph = _Builder(model.graph, reader).build(model)
-    if input_shapes:
-        from amcc.passes.inputs import bind_inputs
-
-        graph = bind_inputs(graph, input_shapes)
+    try:
+        graph = bind_inputs(_Builder(model.graph, TensorReader(path)).build(model), input_shapes or {})
+    except ModelError as error:
+        where = f"{path}: {error.where}" if error.where else str(path)
+        raise ModelError(error.message, where=where, hint=error.hint) from None
     verify(graph, after="reading ONNX")
     return graph
 
@@ -72,8 +74,8 @@ class _Builder:
             ir_version=max(model.ir_version, 3),
             metadata={p.key: p.value for p in model.metadata_props},
         )
-        _check_names(graph)
-        _check_numbers(graph)
+        check_names(graph)
+        check_numbers(graph)
         return graph
 
     def _initializers(self) -> None:
@@ -125,18 +127,26 @@ def _unique(name: str, taken: set[str]) -> str:
     return name
 
 
+_CONSTANT_TYPES: dict[str, type] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_string": object,
+    "value_strings": object,
+}
+
+
 def _constant(attributes: Mapping[str, Attribute], where: str) -> Array:
     """The array of a Constant node, in any of its spellings."""
     if len(attributes) == 1:
         ((key, value),) = attributes.items()
         if key == "value" and isinstance(value, np.ndarray):
             return value
-        if key in ("value_float", "value_floats"):
-            return frozen(np.array(value, np.float32))
-        if key in ("value_int", "value_ints"):
-            return frozen(np.array(value, np.int64))
-        if key in ("value_string", "value_strings"):
-            return frozen(np.array(value, object))
+        if isinstance(value, Opaque) and key in ("value_floats", "value_strings"):
+            return frozen(np.zeros(0, _CONSTANT_TYPES[key]))
+        if key in _CONSTANT_TYPES:
+            return frozen(np.array(value, _CONSTANT_TYPES[key]))
         if key == "sparse_value":
             raise ModelError("sparse constants are not supported", where=where, hint="store the constant densely")
     raise ModelError(f"a Constant needs exactly one value, this has {sorted(attributes)}", where=where)
@@ -155,50 +165,3 @@ def _dense(sparse: onnx.SparseTensorProto, reader: TensorReader) -> Array:
     except (ValueError, IndexError) as error:
         raise ModelError(f"its sparse indices do not fit {list(shape)}: {error}", where=f"tensor '{name}'") from None
     return frozen(dense)
-
-
-def _check_names(graph: Graph) -> None:
-    """Every name is made exactly once, and before it is read."""
-    made: dict[str, str] = dict.fromkeys(graph.inputs, "a graph input") | dict.fromkeys(graph.params, "a parameter")
-    for node in graph.nodes:
-        for output in filter(None, node.outputs):
-            if output in made:
-                raise ModelError(f"makes '{output}', already made by {made[output]}", where=node.label)
-            made[output] = node.label
-    for node in graph.nodes:
-        for read in node.reads:
-            if read not in made:
-                raise ModelError(f"reads '{read}', which nothing in the graph makes", where=node.label)
-    for output in graph.outputs:
-        if output not in made:
-            raise ModelError(f"nothing in the graph makes the output '{output}'")
-
-
-# Operators whose float parameters are trained weights; elsewhere an infinity can be meant (masks, bounds).
-_WEIGHTED = frozenset(
-    "Conv ConvTranspose Gemm MatMul BatchNormalization InstanceNormalization LayerNormalization "
-    "GroupNormalization RMSNormalization PRelu LSTM GRU RNN DeformConv Einsum".split()
-)
-
-
-def _check_numbers(graph: Graph) -> None:
-    """No parameter holds a NaN, no weight an infinity."""
-    for name, array in graph.params.items():
-        if array.dtype.kind not in "fcV" or array.dtype.names:
-            continue
-        users = graph.consumers.get(name, ())
-        weighed = next((n for n in users if n.op in _WEIGHTED), None)
-        for start in range(0, array.size, _CHUNK):
-            part = array.reshape(-1)[start : start + _CHUNK]
-            if np.isfinite(part).all():
-                continue
-            fault = "NaN" if np.isnan(part).any() else "infinity" if weighed else ""
-            if fault:
-                reader = (weighed or users[0]).label if users else "nothing"
-                raise ModelError(
-                    f"parameter '{name}' {list(array.shape)}, read by {reader}, contains {fault}",
-                    hint="training diverged or the export is broken; use a sound checkpoint",
-                )
-
-
-_CHUNK = 1 << 20

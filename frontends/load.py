@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amcc.errors import ModelError
 from amcc.ir import Graph, Shape
+from amcc.usercode import describe, is_named, named_function
 
 if TYPE_CHECKING:
     from torch import nn
-
-_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def load(
@@ -34,9 +30,10 @@ def load(
 
     Raises:
         ModelError: what is wrong with the source, and what to do.
+        UsageError: there is no such module or function, or importing it fails.
     """
-    if isinstance(source, str) and _REFERENCE.fullmatch(source) and not Path(source).exists():
-        source = import_reference(source)
+    if isinstance(source, str) and is_named(source) and not Path(source).exists():
+        source = named_function(source, option="MODEL")
     if isinstance(source, str | Path):
         from amcc.frontends.from_onnx import from_onnx
         from amcc.passes.shapes import infer
@@ -55,7 +52,7 @@ def _from_torch(source: Any, example_inputs: Any) -> Graph:
         try:
             made = source()
         except Exception as error:
-            raise ModelError(f"raised {type(error).__name__}: {error}", where=f"factory {name}") from error
+            raise ModelError(f"factory {name} raised {describe(error)}", hint="run it alone to see where") from error
         if isinstance(made, tuple) and len(made) == 2:
             source, given = made
             example_inputs = given if example_inputs is None else example_inputs
@@ -74,26 +71,3 @@ def _from_torch(source: Any, example_inputs: Any) -> Graph:
     from amcc.frontends.from_torch import from_torch
 
     return from_torch(source, example_inputs)
-
-
-def import_reference(reference: str) -> Any:
-    """The object that `"package.module:name"` names; the current folder is importable.
-
-    Raises:
-        ModelError: there is no such module or name, or importing it fails.
-    """
-    module_name, _, attribute = reference.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        hint = "is its folder the current one, or its package installed?" if isinstance(error, ImportError) else None
-        raise ModelError(
-            f"importing '{module_name}' raised {type(error).__name__}: {error}", where=reference, hint=hint
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ModelError(f"'{module_name}' has no '{attribute}'", where=reference)
-        found = getattr(found, part)
-    return found

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def read_attribute(proto: onnx.AttributeProto, reader: TensorReader, where: str) -> Attribute:
     """The attribute's value: number, text, array, tuple of these, or `Opaque`.
 
+    An empty list of floats or strings is opaque too: an empty tuple would lose its type.
+
     Raises:
         ModelError: a tensor in it cannot be read, or its type is unknown.
     """
@@ -31,11 +33,11 @@ def read_attribute(proto: onnx.AttributeProto, reader: TensorReader, where: str)
         return _decoded(proto.s)
     if kind == AttributeProto.TENSOR:
         return reader.read(proto.t, f"{where}.{proto.name}")
-    if kind == AttributeProto.FLOATS:
-        return tuple(float(f) for f in proto.floats)
     if kind == AttributeProto.INTS:
         return tuple(int(i) for i in proto.ints)
-    if kind == AttributeProto.STRINGS:
+    if kind == AttributeProto.FLOATS and proto.floats:
+        return tuple(float(f) for f in proto.floats)
+    if kind == AttributeProto.STRINGS and proto.strings:
         return tuple(_decoded(s) for s in proto.strings)
     if kind in AttributeProto.AttributeType.values() and kind != AttributeProto.UNDEFINED:
         captures = tuple(dict.fromkeys(name for body in _bodies(proto) for name in captured(body)))

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from amcc.errors import ModelError
+from amcc.passes.wire import WireError, outline
 
 if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET = 7
+# Bytes of the smallest file whose weights are mapped instead of read.
+_MAPPED_FROM = 1 << 26
+_AGAIN = "export or copy the model again"
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -19,25 +25,34 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: it is missing, no ONNX, cut short, too new, or cannot be converted.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     where = str(path)
     refuse_other_formats(path)
+    model = _parsed(path, mapped=path.stat().st_size >= _MAPPED_FROM)
+    if not model.ir_version or not model.HasField("graph"):
+        raise ModelError("not an ONNX model: it has no graph", where=where, hint=_AGAIN)
+    if model.ir_version >= 3 and not model.opset_import:
+        raise ModelError("it names no operator set, so it is cut short or broken", where=where, hint=_AGAIN)
+    _check_versions(model, where)
+    if _opset(model) < OLDEST_OPSET:
+        model = _upgraded(path)
+    return _inlined(model, where) if model.functions else model
+
+
+def _parsed(path: Path, *, mapped: bool) -> onnx.ModelProto:
+    """The file's message; when mapped, its large tensors are external data of the file itself."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError:
-        raise ModelError("not an ONNX file, or cut short", where=where, hint="export or copy the model again") from None
+        if mapped:
+            model.ParseFromString(outline(np.memmap(path, np.uint8, mode="r").data, path.name))
+        else:
+            model.ParseFromString(path.read_bytes())
+    except (DecodeError, WireError):
+        raise ModelError("not an ONNX file, or cut short", where=str(path), hint=_AGAIN) from None
     except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=where) from None
-    if not model.ir_version or not model.HasField("graph"):
-        raise ModelError("not an ONNX model: it has no graph", where=where, hint="export or copy the model again")
-    _check_versions(model, where)
-    if model.functions:
-        model = _inlined(model, where)
-    if _opset(model) < OLDEST_OPSET:
-        model = _upgraded(model, where)
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from None
     return model
 
 
@@ -80,7 +95,7 @@ def refuse_other_formats(path: Path) -> None:
             hint="amcc opens no pickles, they can run any code; export to ONNX or give package.module:factory",
         )
     if not head:
-        raise ModelError("the file is empty", where=where, hint="export or copy the model again")
+        raise ModelError("the file is empty", where=where, hint=_AGAIN)
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -119,18 +134,19 @@ def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         raise ModelError(f"its functions cannot be inlined: {_first_line(error)}", where=where) from None
 
 
-def _upgraded(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """The model in operator set 7. External data is brought inside: the converter wants it there."""
+def _upgraded(path: Path) -> onnx.ModelProto:
+    """The model in operator set 7, read anew with all data inside: the converter wants it there."""
     from onnx import external_data_helper, version_converter
 
+    model = _parsed(path, mapped=False)
     old = _opset(model)
     try:
-        external_data_helper.load_external_data_for_model(model, str(Path(where).parent))
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
         return version_converter.convert_version(model, OLDEST_OPSET)
     except Exception as error:  # the C++ converter raises plain RuntimeErrors
         raise ModelError(
             f"operator set {old} cannot be converted to {OLDEST_OPSET}: {_first_line(error)}",
-            where=where,
+            where=str(path),
             hint=f"export the model for operator set {OLDEST_OPSET} or later",
         ) from None
 

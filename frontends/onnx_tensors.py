@@ -18,11 +18,13 @@ class TensorReader:
     """Reads the tensors of one model; each external file is mapped once.
 
     Args:
-        folder: the model's folder; external data must lie inside it.
+        model: the model's file; external data must lie in its folder. A large model's weights are
+            external data of the model file itself (`onnx_file.read_model`).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.folder = model.parent.resolve()
         self._files: dict[str, Array] = {}
 
     def read(self, tensor: onnx.TensorProto, name: str) -> Array:
@@ -76,8 +78,8 @@ class TensorReader:
 
     def _map(self, location: str, where: str) -> Array:
         if location not in self._files:
-            path = (self.folder / location).resolve()
-            if not location or not path.is_relative_to(self.folder):
+            path = self.model if location == self.model.name else (self.folder / location).resolve()
+            if not location or not (path is self.model or path.is_relative_to(self.folder)):
                 raise ModelError(
                     f"external data '{location}' lies outside the model's folder",
                     where=where,

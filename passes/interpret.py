@@ -192,12 +192,11 @@ class Interpreter:
             return False
         data = self._content(inputs[0], 0)
         assert data is not None
-        if node.op in LAYOUT and data.size > _LARGEST_RESULT:
+        if node.op in LAYOUT:
             shared = len(self._graph.consumers.get(inputs[0], ())) > 1 and inputs[0] in self._graph.params
             widens = node.op == "Cast" and not is_float(data)
-            return not shared and not widens
-        largest = _LARGEST_CHEAP if node.op in CHEAP or node.op in LAYOUT else _LARGEST_RESULT
-        return self._size(node) <= largest
+            return data.size <= _LARGEST_RESULT or not (shared or widens)
+        return self._size(node) <= (_LARGEST_CHEAP if node.op in CHEAP else _LARGEST_RESULT)
 
     def _size(self, node: Node) -> int:
         """Elements of the outputs, and of the inputs where the outputs' shapes are not known."""

@@ -164,7 +164,7 @@ def schema(op: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
 @cache
 def _attribute_kinds(op: str, domain: str, version: int) -> dict[str, int]:
     known = schema(op, domain, version)
-    return {} if known is None else {name: int(a.type) for name, a in known.attributes.items()}
+    return {} if known is None else {name: a.type.value for name, a in known.attributes.items()}  # type: ignore[attr-defined]
 
 
 @cache

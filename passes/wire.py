@@ -24,8 +24,8 @@ _RAW_DATA = 9  # of TensorProto
 _GRAPH = 7  # of ModelProto
 _INITIALIZER = 5  # of GraphProto
 # Where tensors lie in a model: field numbers from ModelProto down to TensorProto.
-_TENSORS = {_GRAPH: {_INITIALIZER: None, 1: {5: {5: None}}}}
 _Paths = dict[int, "_Paths | None"]
+_TENSORS: _Paths = {_GRAPH: {_INITIALIZER: None, 1: {5: {5: None}}}}
 
 # Bytes of a strided array that may be copied at once.
 _LARGEST_COPY = 1 << 26

@@ -1,0 +1,91 @@
+"""What must hold of a model before anything is made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amcc.errors import ModelError
+from amcc.ir import Array, Graph
+
+# Operators whose float parameters are trained weights; elsewhere an infinity can be meant (masks, bounds).
+_WEIGHTED = frozenset(
+    {
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+        "RMSNormalization",
+        "PRelu",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "DeformConv",
+        "Einsum",
+    }
+)
+# Elements looked at together: enough to be fast, few enough not to fill the memory.
+_CHUNK = 1 << 20
+
+
+def check_names(graph: Graph) -> None:
+    """Every name is made exactly once, and whatever is read is made.
+
+    Raises:
+        ModelError: names the node and the value.
+    """
+    made: dict[str, str] = dict.fromkeys(graph.params, "a parameter")
+    for name in graph.inputs:
+        if name in made:
+            raise ModelError(f"two inputs are called '{name}'")
+        made[name] = "a graph input"
+    for node in graph.nodes:
+        for output in filter(None, node.outputs):
+            if output in made:
+                raise ModelError(f"makes '{output}', already made by {made[output]}", where=node.label)
+            made[output] = node.label
+    for node in graph.nodes:
+        for read in node.reads:
+            if read not in made:
+                raise ModelError(f"reads '{read}', which nothing in the graph makes", where=node.label)
+    for output in graph.outputs:
+        if output not in made:
+            raise ModelError(f"nothing in the graph makes the output '{output}'")
+
+
+def check_numbers(graph: Graph) -> None:
+    """No parameter holds a NaN, no weight an infinity.
+
+    Raises:
+        ModelError: names the parameter and who reads it.
+    """
+    for name, array in graph.params.items():
+        if not array.dtype.name.startswith(("float", "bfloat", "complex")):
+            continue
+        users = graph.consumers.get(name, ())
+        weighed = next((n for n in users if n.op in _WEIGHTED), None)
+        fault = _fault(array)
+        if fault == "NaN" or (fault and weighed):
+            reader = (weighed or users[0]).label if users else "nothing"
+            raise ModelError(
+                f"parameter '{name}' {list(array.shape)}, read by {reader}, contains {fault}",
+                hint="training diverged or the export is broken; use a sound checkpoint",
+            )
+
+
+def _fault(array: Array) -> str:
+    """`"NaN"` if there is one, else `"infinity"` if there is one, else ""."""
+    if 0 in array.strides and array.size:  # repeats: one element an axis says it all
+        array = array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
+    flat = array.reshape(-1)
+    found = ""
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        if not np.isfinite(part).all():
+            found = "infinity"
+            if np.isnan(part).any():
+                return "NaN"
+    return found
