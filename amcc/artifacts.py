@@ -13,6 +13,7 @@ from pathlib import Path
 
 from amcc.errors import OutputError, UsageError
 
+TIMED = ("report.html", "summary.json")
 _MARKS = ("summary.json", "plan.json")
 _ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space or give another -o"),
@@ -23,8 +24,8 @@ _ERRORS = {
 }
 
 
-def check_output(target: Path, *, force: bool) -> None:
-    """Find out before the work whether the folder can be written after it.
+def check_output(target: Path, *, force: bool, folder: bool = True) -> None:
+    """Find out before the work whether the folder (or file) can be written after it.
 
     Raises:
         OutputError: it exists and `force` is not given, or is no folder of amcc's, or cannot be written.
@@ -32,9 +33,9 @@ def check_output(target: Path, *, force: bool) -> None:
     if target.is_symlink() or target.exists():
         if not force:
             raise OutputError("is already there", where=str(target), hint="give --force to replace it, or another -o")
-        if target.is_symlink() or not target.is_dir():
-            raise OutputError("is not a folder", where=str(target), hint="give another -o")
-        if any(target.iterdir()) and not any((target / mark).is_file() for mark in _MARKS):
+        if target.is_symlink() or target.is_dir() != folder:
+            raise OutputError(f"is not a {'folder' if folder else 'file'}", where=str(target), hint="give another -o")
+        if folder and any(target.iterdir()) and not any((target / mark).is_file() for mark in _MARKS):
             raise OutputError("was not written by amcc and is not replaced", where=str(target), hint="give another -o")
     above = next(p for p in target.absolute().parents if p.exists())
     try:
@@ -72,6 +73,25 @@ def output_folder(target: Path, *, force: bool) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def output_file(target: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary file beside the target that takes its place when the block ends well.
+
+    Raises:
+        OutputError: anything about the file system that fails; nothing is left behind.
+    """
+    check_output(target, force=force, folder=False)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, target)
+    except OSError as error:
+        raise _explained(error, target) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def journal_path(target: Path) -> Path:
     """Where the search's journal lies until the folder is written."""
     return target.with_name(target.name + ".journal.jsonl")
@@ -86,9 +106,9 @@ def default_output(model: str) -> Path:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder by its relative path, sorted."""
+    """SHA-256 of the artifacts in a folder by relative path, sorted; of what holds timings, none."""
     found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in TIMED):
         with path.open("rb") as file:
             found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -15,7 +15,7 @@ from pydantic import Field
 from amcc.ir import Array, Graph, Node, Opaque, Value
 from amcc.jsontext import Document
 from amcc.passes.channels import Channels, Group, Lock, Slice
-from amcc.passes.cost import node_macs, peak_memory
+from amcc.passes.cost import node_macs, parameter_count, peak_activations, weight_bytes
 
 VERSION = 1
 Count = Annotated[int, Field(ge=0)]
@@ -93,7 +93,14 @@ class JsonLock(Document):
 
 
 class JsonTotals(Document):
-    """Of the whole network, one sample. `memory`: bytes of activations alive at the worst moment."""
+    """Of the whole network.
+
+    Attributes:
+        macs: multiply-accumulates for one sample.
+        params: elements of all floating-point parameters.
+        bytes: of these.
+        memory: bytes of activations alive at the worst moment, one sample.
+    """
 
     macs: Count
     params: Count
@@ -122,7 +129,8 @@ class GraphJson(Document):
 def graph_json(channels: Channels) -> GraphJson:
     """The JSON form of an analysed graph."""
     graph = channels.graph
-    nodes = tuple(_node(graph, node) for node in graph.nodes)
+    macs = node_macs(graph)
+    nodes = tuple(_node(graph, node, macs.get(node.name, 0)) for node in graph.nodes)
     return GraphJson(
         name=graph.name,
         ir_version=graph.ir_version,
@@ -142,14 +150,14 @@ def graph_json(channels: Channels) -> GraphJson:
 def totals(graph: Graph) -> JsonTotals:
     """Exact totals of a graph."""
     return JsonTotals(
-        macs=sum(node_macs(graph, node) for node in graph.nodes),
-        params=sum(array.size for array in graph.params.values()),
-        bytes=sum(array.nbytes for array in graph.params.values()),
-        memory=peak_memory(graph),
+        macs=sum(node_macs(graph).values()),
+        params=parameter_count(graph),
+        bytes=weight_bytes(graph),
+        memory=peak_activations(graph),
     )
 
 
-def _node(graph: Graph, node: Node) -> JsonNode:
+def _node(graph: Graph, node: Node, macs: int) -> JsonNode:
     read = [graph.params[name] for name in dict.fromkeys(node.inputs) if name in graph.params]
     return JsonNode(
         name=node.name,
@@ -159,7 +167,7 @@ def _node(graph: Graph, node: Node) -> JsonNode:
         outputs=node.outputs,
         attributes={name: _plain(value) for name, value in node.attributes.items()},
         source=node.source,
-        macs=node_macs(graph, node),
+        macs=macs,
         params=sum(array.size for array in read),
         bytes=sum(array.nbytes for array in read),
     )

@@ -11,14 +11,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from amcc.data import Dataset, check_labels, class_count
 from amcc.errors import DataError, UsageError
-from amcc.ir import Array, Graph
+from amcc.ir import Array, Graph, Shape
 from amcc.usercode import call, named_function
 
 Outputs = Mapping[str, Array]
@@ -88,7 +88,7 @@ class Evaluator:
         parts: list[dict[str, Array]] = []
         for start in range(0, len(self.data), self._batch):
             feeds = {name: array[start : start + self._batch] for name, array in self.data.inputs.items()}
-            parts.append(_run(runner, feeds, self._batch if _static(graph) else 0))
+            parts.append(runner.run(feeds))
         return self._joined(graph, parts)
 
     def _joined(self, graph: Graph, parts: list[dict[str, Array]]) -> dict[str, Array]:
@@ -186,27 +186,13 @@ def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Metric:
 
 
 def _batch_size(graph: Graph) -> int:
-    """The model's own batch where it is fixed, else one whose largest activation takes up to 64 MB."""
-    if fixed := _static(graph):
-        return fixed
-    sizes = (_sample_bytes(graph, value.shape) for value in graph.values.values() if value.name not in graph.params)
-    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(sizes, default=1)))
-
-
-def _static(graph: Graph) -> int:
-    """The batch that the model fixes, or 0."""
+    """Samples to run at once: the largest activation takes up to 64 MB; a multiple of a fixed batch."""
+    sizes = (_sample_bytes(value.shape) for value in graph.values.values() if value.name not in graph.params)
+    most = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(*sizes, 1)))
     first = graph.values[graph.inputs[0]].shape
-    return first[0] if first and isinstance(first[0], int) else 0
+    fixed = first[0] if first and isinstance(first[0], int) else 1
+    return max(1, most // fixed) * fixed
 
 
-def _sample_bytes(graph: Graph, shape: Sequence[int | str] | None) -> int:
-    return 4 * math.prod(d for d in shape or () if isinstance(d, int))
-
-
-def _run(runner: Runner, feeds: dict[str, Array], fixed: int) -> dict[str, Array]:
-    """Run one batch; the last one is filled up for a model of a fixed batch."""
-    count = len(next(iter(feeds.values())))
-    if not fixed or count == fixed:
-        return runner.run(feeds)
-    filled = {name: np.resize(array, (fixed, *array.shape[1:])) for name, array in feeds.items()}
-    return {name: array[:count] for name, array in runner.run(filled).items()}
+def _sample_bytes(shape: Shape | None) -> int:
+    return 4 * math.prod(d for d in (shape or ())[1:] if isinstance(d, int))

@@ -9,7 +9,8 @@ import numpy as np
 from amcc.errors import PlanError
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels import Channels, Group, Removal
-from amcc.passes.sizes import per_sample
+from amcc.passes.cost import node_macs
+from amcc.passes.dims import per_sample
 from amcc.plan import Plan, PlanGroup, PlanNode, fingerprint
 
 _OTHER_MODEL = "this is the plan of another model"
@@ -71,16 +72,15 @@ def _cut(indices: tuple[Array, ...], units: list[int]) -> tuple[int, ...]:
 
 
 def _plan_nodes(graph: Graph, shrunk: Graph) -> tuple[PlanNode, ...]:
-    from amcc.passes.cost import node_macs
-
     after = {node.name: node for node in shrunk.nodes}
+    macs_before, macs_after = node_macs(graph), node_macs(shrunk)
     nodes = []
     for node in graph.nodes:
-        macs = node_macs(graph, node)
+        macs = macs_before.get(node.name, 0)
         if node.name not in after:
             share = 1.0
         elif macs:
-            share = 1 - node_macs(shrunk, after[node.name]) / macs
+            share = 1 - macs_after.get(node.name, 0) / macs
         else:
             share = 1 - _elements(shrunk, after[node.name]) / max(_elements(graph, node), 1)
         nodes.append(PlanNode(name=node.name, op=node.op, macs=macs, sparsity=round(min(max(share, 0.0), 1.0), 6)))

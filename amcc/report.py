@@ -29,7 +29,9 @@ def print_summary(summary: Summary, folder: Path | None, console: Console) -> No
     if folder is not None:
         names = ", ".join(summary.files)
         console.print(
-            f"[bold]written[/]      {_plain(str(folder))}/  ({names}, summary.json)", highlight=False, soft_wrap=True
+            f"[bold]written[/]      {_plain(str(folder))}/  ({names}, summary.json, report.html)",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -142,7 +142,7 @@ class Summary(Document):
     Attributes:
         within_reach: share of the multiply-accumulates that can go, all locks considered.
         calibration: where the samples for recovery came from; None for pure slices.
-        files: SHA-256 of every other file of the folder.
+        files: SHA-256 of the folder's files, but for those that hold timings.
         inputs: SHA-256 of the model and of each data set.
     """
 

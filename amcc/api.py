@@ -1,0 +1,267 @@
+"""What users call: compile, plan, apply, verify, inspect, bench, load.
+
+`import amcc` offers the same functions. Nothing is written unless `out` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from amcc.artifacts import check_output, output_file
+from amcc.bench import Timing
+from amcc.bench import bench as _bench
+from amcc.budget import Budget
+from amcc.data import Spec
+from amcc.errors import InputError
+from amcc.frontends.load import load
+from amcc.graph_json import GraphJson, graph_json
+from amcc.ir import Shape
+from amcc.passes.channels import analyze
+from amcc.passes.rewrite import shrink
+from amcc.plan import Plan
+from amcc.planning import describe, removal_of
+from amcc.progress import Clock, Observer, Silent
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Settings, artifacts
+from amcc.shipment import Shipment
+from amcc.shipping import Result, ship
+from amcc.stages import DataSpec, Notes
+from amcc.study import find, journal_for, open_subject, prepare
+from amcc.verification import Verified
+from amcc.verification import verify as _verify
+
+__all__ = ["Result", "Verified", "apply", "bench", "compile", "inspect", "load", "plan", "verify"]
+
+
+def compile(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    budget: str | Sequence[str],
+    data: Spec | None = None,
+    calib: Spec | None = None,
+    report_data: Spec | None = None,
+    preprocess: str | Callable[..., Any] | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    search: str = "ddpg",
+    episodes: int = EPISODES,
+    seed: int = 0,
+    round: int | None = None,
+    lock: Iterable[str] = (),
+    min_keep: float = 0.0,
+    recover: str = "full",
+    out: str | Path | None = None,
+    force: bool = False,
+    emit: str | Iterable[str] | None = None,
+    fresh: bool = False,
+    input_shapes: Mapping[str, Shape] | None = None,
+    calib_samples: int = CALIB_SAMPLES,
+    eval_samples: int = EVAL_SAMPLES,
+    threads: int = 0,
+    ship_on_interrupt: bool = False,
+    observer: Observer | None = None,
+) -> Result:
+    """Make a network smaller.
+
+    Args:
+        model: an ONNX file, a torch module, `module:factory`, or a factory.
+        example_inputs: of a torch module: a tensor or a tuple of arguments.
+        budget: `flops=0.5`, `params=150k`, `size=4MB`, or several.
+        data: for the search's score, labels optional; see `amcc.data.load_data`.
+        calib: inputs for recovery, by default a part of `data`.
+        report_data: what the report quotes, by default a part of `data` that the search does not see.
+        round: kept units are a multiple of it; by default 8 in groups of at least 64 units.
+        lock: parameters, nodes or values whose channels all stay.
+        min_keep: of every group at least this share (below 1) or this many units stay.
+        recover: `"full"` or `"none"`, which ships pure slices of the original weights.
+        out: folder for the artifacts; a search's journal lies beside it and is gone on with.
+        fresh: throw away a journal instead.
+        ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far.
+
+    Raises:
+        BudgetError: the budget is out of reach, or nothing can be pruned.
+        VerificationError: the result failed its certificate; nothing is written.
+        InputError, UsageError, OutputError: what was given cannot be used.
+        Interrupted: Ctrl-C during the search.
+    """
+    asked = Budget.parse(budget)
+    settings = Settings(
+        search=search,
+        episodes=episodes,
+        seed=seed,
+        round=round,
+        lock=tuple(lock),
+        min_keep=min_keep,
+        recover=recover,
+        metric=metric,
+        emit=artifacts(emit),
+        calib_samples=calib_samples,
+        eval_samples=eval_samples,
+        threads=threads,
+    )
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_output(folder, force=force)
+    journal = journal_for(folder, settings, fresh=fresh)
+    clock, notes = Clock(observer or Silent()), Notes()
+    subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
+    found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
+    removal = subject.channels.removal(found.best.keep, study.learned.orders)
+    return ship(Shipment(study, removal, asked, found.best.policy, found), folder, force=force)
+
+
+def plan(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    budget: str | Sequence[str],
+    out: str | Path | None = None,
+    force: bool = False,
+    data: Spec | None = None,
+    calib: Spec | None = None,
+    preprocess: str | Callable[..., Any] | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    search: str = "ddpg",
+    episodes: int = EPISODES,
+    seed: int = 0,
+    round: int | None = None,
+    lock: Iterable[str] = (),
+    min_keep: float = 0.0,
+    recover: str = "full",
+    fresh: bool = False,
+    input_shapes: Mapping[str, Shape] | None = None,
+    calib_samples: int = CALIB_SAMPLES,
+    eval_samples: int = EVAL_SAMPLES,
+    threads: int = 0,
+    ship_on_interrupt: bool = False,
+    observer: Observer | None = None,
+) -> Plan:
+    """Search only; `out` is a file for the plan. See `compile` for the rest."""
+    asked = Budget.parse(budget)
+    settings = Settings(
+        search=search,
+        episodes=episodes,
+        seed=seed,
+        round=round,
+        lock=tuple(lock),
+        min_keep=min_keep,
+        recover=recover,
+        metric=metric,
+        calib_samples=calib_samples,
+        eval_samples=eval_samples,
+        threads=threads,
+    )
+    file = None if out is None else Path(out)
+    if file is not None:
+        check_output(file, force=force, folder=False)
+    journal = journal_for(file, settings, fresh=fresh)
+    clock, notes = Clock(observer or Silent()), Notes()
+    subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    study = prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes)
+    best = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt).best
+    removal = subject.channels.removal(best.keep, study.learned.orders)
+    pure = shrink(subject.channels, removal)
+    facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}
+    made = describe(subject.channels, removal, pure, seed=seed, **facts)
+    if file is not None:
+        with output_file(file, force=force) as partial:
+            made.write(partial)
+        if journal is not None:
+            journal.unlink(missing_ok=True)
+    return made
+
+
+def apply(
+    plan: str | Path | Plan,
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    data: Spec | None = None,
+    calib: Spec | None = None,
+    report_data: Spec | None = None,
+    preprocess: str | Callable[..., Any] | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    recover: str | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    force: bool = False,
+    emit: str | Iterable[str] | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    calib_samples: int = CALIB_SAMPLES,
+    eval_samples: int = EVAL_SAMPLES,
+    threads: int = 0,
+    observer: Observer | None = None,
+) -> Result:
+    """Put a plan on a network, without a search. See `compile` for the rest.
+
+    Args:
+        plan: `plan.json`, an output folder, or a plan.
+        recover: by default `"full"` where data were given, else `"none"`.
+
+    Raises:
+        PlanError: the plan is broken or belongs to another network.
+    """
+    given = plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    settings = Settings(
+        search="uniform",
+        seed=seed,
+        recover=recover or ("none" if data is None and calib is None else "full"),
+        metric=metric,
+        emit=artifacts(emit),
+        calib_samples=calib_samples,
+        eval_samples=eval_samples,
+        threads=threads,
+    )
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_output(folder, force=force)
+    clock, notes = Clock(observer or Silent()), Notes()
+    subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    removal = removal_of(given, subject.channels)
+    study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
+    asked = Budget.parse(given.budget)
+    return ship(Shipment(study, removal, asked, given.policy, None), folder, force=force)
+
+
+def verify(
+    original: Any,
+    folder: str | Path,
+    example_inputs: Any = None,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> Verified:
+    """Repeat the certificate of an output folder from the files alone; see `amcc.verification`."""
+    return _verify(original, Path(folder), example_inputs, input_shapes=input_shapes)
+
+
+def inspect(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    lock: Iterable[str] = (),
+) -> GraphJson:
+    """Nodes, groups and the ledger of locks of a network, as plain data."""
+    graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
+    return graph_json(analyze(graph, locked=tuple(lock)))
+
+
+def bench(
+    models: Sequence[str | Path],
+    *,
+    runs: int = 50,
+    warmup: int = 5,
+    threads: int = 0,
+    batch: int = 1,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> list[Timing]:
+    """Latency of ONNX files (or output folders) in ONNX Runtime, taking turns; see `amcc.bench`."""
+    files = {}
+    for model in models:
+        path = Path(model) / "model.onnx" if Path(model).is_dir() else Path(model)
+        if not path.is_file():
+            raise InputError("no such file", where=str(path))
+        files[str(model)] = path
+    return _bench(files, runs=runs, warmup=warmup, threads=threads, batch=batch, input_shapes=input_shapes)

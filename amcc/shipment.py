@@ -1,0 +1,161 @@
+"""What is known of a compilation once it is settled what goes, and the summary of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from amcc.budget import Budget, Costs, Key
+from amcc.certificate import Certificate
+from amcc.ir import Array, Graph
+from amcc.passes.channels import Channels, Group, Removal
+from amcc.passes.cost import CostModel, parameter_count, peak_activations, weight_bytes
+from amcc.search import SearchResult
+from amcc.stages import within_reach
+from amcc.study import Study
+from amcc.summary import (
+    BudgetLine,
+    CertificateLine,
+    Change,
+    GroupLine,
+    MetricLine,
+    PolicyLine,
+    Summary,
+    Timings,
+    Totals,
+    versions,
+)
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """All that is known once it is settled what goes.
+
+    Attributes:
+        search: None where a plan was given.
+    """
+
+    study: Study
+    removal: Removal
+    budget: Budget
+    policy: str
+    search: SearchResult | None
+
+
+def summarize(
+    shipment: Shipment, final: Graph, certificate: Certificate, metric: MetricLine, timings: Timings
+) -> Summary:
+    """Everything in numbers; `files` is still empty."""
+    study = shipment.study
+    subject, splits, settings = study.subject, study.splits, study.settings
+    data = {"calibration": splits.calibration, "search": splits.search, "report": splits.report}
+    full = study.learned.statistics is not None
+    return Summary(
+        model=subject.name,
+        budget=_budget_lines(shipment),
+        totals=_totals(subject.graph, final, shipment),
+        metric=metric,
+        certificate=CertificateLine(
+            error=certificate.error,
+            tolerance=certificate.tolerance,
+            outputs=dict(certificate.outputs),
+            seed=certificate.seed,
+            passed=certificate.passed,
+        ),
+        groups=group_lines(subject.channels, shipment.removal),
+        policies=_policies(shipment),
+        policy=shipment.policy,
+        recover="full" if full else "none",
+        calibration=splits.calibration.source if full else None,
+        within_reach=round(within_reach(subject.channels), 6),
+        seed=settings.seed,
+        versions=versions(),
+        inputs={"model": subject.sha256, **{name: part.sha256 for name, part in data.items()}},
+        files={},
+        warnings=tuple(study.notes.texts),
+        timings=timings,
+    )
+
+
+def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
+    costs = CostModel(shipment.study.subject.channels)
+    return Totals(
+        macs=Change(before=costs.original.flops, after=costs.of_removal(shipment.removal).flops),
+        params=Change(before=parameter_count(original), after=parameter_count(final)),
+        bytes=Change(before=weight_bytes(original), after=weight_bytes(final)),
+        memory=Change(before=peak_activations(original), after=peak_activations(final)),
+    )
+
+
+def _budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
+    model = CostModel(shipment.study.subject.channels)
+    before, after = model.original, model.of_removal(shipment.removal)
+    limits = shipment.budget.resolve(Costs(before.flops, before.params, before.size))
+    asked: dict[Key, str] = {term.key: str(term) for term in shipment.budget.terms}
+    lines = []
+    for key, limit in limits.items():
+        original, reached = (getattr(costs, key) for costs in (before, after))
+        lines.append(
+            BudgetLine(
+                asked=asked[key],
+                resource=key,
+                original=original,
+                limit=limit,
+                reached=reached,
+                ratio=round(reached / max(original, 1), 6),
+            )
+        )
+    return tuple(lines)
+
+
+def _policies(shipment: Shipment) -> tuple[PolicyLine, ...]:
+    if shipment.search is None:
+        return ()
+    records = shipment.search.records
+    return tuple(
+        PolicyLine(
+            policy=name,
+            score=best.score,
+            evaluations=sum(record.policy == name for record in records),
+            shipped=best == shipment.search.best,
+        )
+        for name, best in shipment.search.by_policy.items()
+    )
+
+
+def group_lines(channels: Channels, removal: Removal) -> tuple[GroupLine, ...]:
+    """What stays of each group, what reads it, and the MACs of the nodes that hold its parameters."""
+    costs = CostModel(channels)
+    before, after = costs.node_macs({}), costs.node_macs(removal)
+    readers = _consumers(channels)
+    return tuple(
+        GroupLine(
+            name=group.name,
+            size=group.size,
+            kept=group.size - len(removal.get(group.index, ())),
+            consumers=tuple(readers[group.index]),
+            macs=_group_macs(channels.graph, group, before, after),
+        )
+        for group in channels.groups
+    )
+
+
+def _group_macs(graph: Graph, group: Group, before: Mapping[str, int], after: Mapping[str, int]) -> Change:
+    params = {piece.param for piece in group.slices}
+    nodes = {node.name for param in params for node in graph.consumers.get(param, ())}
+    return Change(before=sum(before.get(n, 0) for n in nodes), after=sum(after.get(n, 0) for n in nodes))
+
+
+def _consumers(channels: Channels) -> list[list[str]]:
+    """For each group the nodes that sum over its units, in order."""
+    found: list[dict[str, None]] = [{} for _ in channels.groups]
+    inputs = {node.name: node.inputs for node in channels.graph.nodes}
+    for contraction in channels.contractions:
+        place = (inputs[contraction.node][contraction.input], contraction.axis)
+        rows: Array = channels.axes[place]
+        for group in np.unique(channels.group_of[rows]):
+            if group >= 0:
+                found[int(group)][contraction.node] = None
+    return [list(nodes) for nodes in found]

@@ -1,0 +1,178 @@
+"""The stages after the search: cut, certificate, repair, measurements, artifacts, report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amcc.artifacts import hashes, journal_path, output_folder
+from amcc.bench import bench
+from amcc.certificate import certify
+from amcc.errors import ModelError
+from amcc.ir import Graph
+from amcc.metric import Evaluator
+from amcc.passes.channels import Removal
+from amcc.passes.rewrite import shrink
+from amcc.plan import Plan
+from amcc.planning import describe
+from amcc.settings import Artifact
+from amcc.shipment import Shipment, summarize
+from amcc.stages import Notes, candidate
+from amcc.study import Study
+from amcc.summary import Latency, Measured, MetricLine, Summary, Timings
+
+if TYPE_CHECKING:
+    import onnx
+
+_BENCH_RUNS, _BENCH_SECONDS = 200, 2.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A compiled network.
+
+    Attributes:
+        original: the network as it came.
+        graph: what is shipped.
+        removal: for a group's number, the units that went.
+        folder: where the artifacts are; None where none were asked for.
+    """
+
+    original: Graph
+    graph: Graph
+    removal: Removal
+    plan: Plan
+    summary: Summary
+    folder: Path | None
+
+    def onnx(self) -> onnx.ModelProto:
+        """The result as an ONNX model."""
+        from amcc.backends.to_onnx import to_onnx
+
+        return to_onnx(self.graph)
+
+
+def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
+    """Cut, certify, repair, measure, and write everything.
+
+    Raises:
+        VerificationError: the cut network differs from the masked original.
+        OutputError: the folder cannot be written.
+    """
+    study = shipment.study
+    clock, subject = study.clock, study.subject
+    with clock.phase("rewrite", "cutting"):
+        pure = shrink(subject.channels, shipment.removal)
+    with clock.phase("certificate", "checking the cut against the masked original"):
+        certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure)
+        certificate.demand()
+    final = _recovered(shipment, pure)
+    with clock.phase("report", "measuring on the report split"):
+        metric = _metric(study, pure, final)
+    with clock.phase("bench", "measuring latency"):
+        before, after = _latency(subject.graph, final)
+    plan = describe(
+        subject.channels,
+        shipment.removal,
+        pure,
+        model=subject.name,
+        budget=str(shipment.budget),
+        policy=shipment.policy,
+        seed=study.settings.seed,
+    )
+    summary = summarize(
+        shipment, final, certificate, metric, Timings(seconds=clock.seconds, before=before, after=after)
+    )
+    if out is not None:
+        clock.observer.phase(f"writing {out}")
+        summary = _write(shipment, final, plan, summary, out, force=force)
+    return Result(subject.graph, final, shipment.removal, plan, summary, out)
+
+
+def _recovered(shipment: Shipment, pure: Graph) -> Graph:
+    """The better of the reconstructed and the repaired network, by the search's score."""
+    study = shipment.study
+    if study.learned.statistics is None:
+        return pure
+    from amcc.passes.recovery import repair
+
+    with study.clock.phase("repair", "repairing front to back"):
+        inputs = study.splits.calibration.inputs
+        repaired = repair(study.subject.channels, shipment.removal, pure, inputs, seed=study.settings.seed)
+        quick = candidate(study.subject, study.learned, shipment.removal)
+        score = study.evaluator.score
+        return repaired if score(repaired) >= score(quick) else quick
+
+
+def _metric(study: Study, pure: Graph, final: Graph) -> MetricLine:
+    settings, searched = study.settings, study.evaluator
+    report = Evaluator(study.subject.graph, study.splits.report, settings.metric, threads=settings.threads)
+    return MetricLine(
+        name=searched.name, search=_measured(searched, pure, final), report=_measured(report, pure, final)
+    )
+
+
+def _measured(evaluator: Evaluator, pure: Graph, final: Graph) -> Measured:
+    after = evaluator.score(final)
+    return Measured(
+        samples=len(evaluator.data),
+        source=evaluator.data.source,
+        before=evaluator.original,
+        after=after,
+        pure=after if final is pure else evaluator.score(pure),
+    )
+
+
+def _latency(original: Graph, final: Graph) -> tuple[Latency | None, Latency | None]:
+    from amcc.backends.to_onnx import to_onnx
+
+    try:
+        models = {"before": to_onnx(original).SerializeToString(), "after": to_onnx(final).SerializeToString()}
+        shapes = {name: original.shape(name) for name in original.inputs}
+        found = bench(models, runs=_BENCH_RUNS, warmup=2, seconds=_BENCH_SECONDS, input_shapes=shapes)
+    except (ModelError, ValueError):
+        return None, None
+    before, after = (Latency(median=t.median, spread=t.spread, runs=t.runs) for t in found)
+    return before, after
+
+
+def _write(shipment: Shipment, final: Graph, plan: Plan, summary: Summary, out: Path, *, force: bool) -> Summary:
+    from amcc.report_html import html
+
+    journal = journal_path(out)
+    with output_folder(out, force=force) as folder:
+        emit(final, folder, shipment.study.settings.emit, shipment.study.notes)
+        plan.write(folder / "plan.json")
+        if journal.is_file():
+            shutil.copyfile(journal, folder / "journal.jsonl")
+        summary = summary.model_copy(update={"warnings": tuple(shipment.study.notes.texts)})
+        episodes = shipment.search.records if shipment.search else ()
+        (folder / "report.html").write_text(html(summary, episodes), encoding="utf-8")
+        summary = summary.model_copy(update={"files": hashes(folder)})
+        summary.write(folder / "summary.json")
+    journal.unlink(missing_ok=True)
+    return summary
+
+
+def emit(graph: Graph, folder: Path, wanted: Sequence[Artifact] | None, notes: Notes) -> None:
+    """Write `model.onnx`, and `model.py` with `model.safetensors`.
+
+    Raises:
+        ModelError: something that was asked for by name cannot be written.
+    """
+    if wanted is None or "onnx" in wanted:
+        from amcc.backends.to_onnx import write_onnx
+
+        write_onnx(graph, folder / "model.onnx")
+    if wanted is None or "torch" in wanted:
+        from amcc.backends.to_torch import write_torch
+
+        try:
+            write_torch(graph, folder)
+        except ModelError as error:
+            if wanted is not None:
+                raise
+            notes.add(f"no PyTorch artifact: {error}")

@@ -1,0 +1,289 @@
+"""The stages of a compilation up to the search: capture, data, what recovery learns, the problem."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from amcc.budget import Budget, Costs
+from amcc.data import Dataset, Spec, Splits, load_data, split
+from amcc.errors import BudgetError
+from amcc.ir import Array, Graph, Node, Shape
+from amcc.passes.channels import Channels, Group, Removal, analyze
+from amcc.passes.cost import CostModel
+from amcc.passes.rewrite import shrink
+from amcc.plan import fingerprint
+from amcc.search import GroupInfo, Problem
+from amcc.settings import Settings
+
+if TYPE_CHECKING:
+    from amcc.passes.recovery import Statistics
+
+_SYNTHETIC_MACS = 200 * 10**9
+_FEW_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network to compile.
+
+    Attributes:
+        name: the file, `module:factory` or class, for people.
+        file: the ONNX file, None for a module.
+        sha256: of the file, or of structure and weights.
+    """
+
+    name: str
+    file: Path | None
+    sha256: str
+    channels: Channels
+
+    @property
+    def graph(self) -> Graph:
+        """The network as it came."""
+        return self.channels.graph
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where data come from; see `amcc.data.load_data` for what each may be."""
+
+    data: Spec | None = None
+    calib: Spec | None = None
+    report: Spec | None = None
+    preprocess: str | Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What decides which units of a group go first.
+
+    Attributes:
+        orders: a permutation of each group's units, first to go first.
+        losses: float [size + 1] a group, the loss after removing the first k; None without statistics.
+        magnitudes: float [size] a group, in removal order.
+        statistics: for reconstruction; None when pure slices are wanted.
+    """
+
+    orders: tuple[Array, ...]
+    losses: tuple[Array, ...] | None
+    magnitudes: tuple[Array, ...]
+    statistics: Statistics | None
+
+
+@dataclass
+class Notes:
+    """Warnings, each once, in order."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, *texts: str) -> None:
+        """Note what is not noted yet."""
+        self.texts += [text for text in texts if text not in self.texts]
+
+
+def capture(model: Any, example_inputs: Any, input_shapes: Mapping[str, Shape] | None, lock: Sequence[str]) -> Subject:
+    """Load and analyse a network.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        UsageError: a lock names nothing.
+    """
+    from amcc.frontends.load import load
+
+    graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
+    return Subject(model_name(model), model_file(model), model_hash(model, graph), analyze(graph, locked=lock))
+
+
+def model_name(model: Any) -> str:
+    """The file, `module:factory`, function or class, for people."""
+    if isinstance(model, str | Path):
+        return Path(model).name
+    return str(getattr(model, "__name__", None) or type(model).__name__)
+
+
+def model_file(model: Any) -> Path | None:
+    """The ONNX file, or None."""
+    return Path(model) if isinstance(model, str | Path) and Path(model).is_file() else None
+
+
+def model_hash(model: Any, graph: Graph) -> str:
+    """SHA-256 of the model's file; of a module, of its structure and weights."""
+    path = model_file(model)
+    if path is None:
+        return weights_hash(graph)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_hash(graph: Graph) -> str:
+    """SHA-256 of structure and weights."""
+    digest = hashlib.sha256(fingerprint(graph).encode())
+    for name in sorted(graph.params):
+        digest.update(np.ascontiguousarray(graph.params[name]).data)
+    return digest.hexdigest()
+
+
+def check_prunable(channels: Channels) -> None:
+    """Check that there is something to search.
+
+    Raises:
+        BudgetError: no channel may be removed; gives the reasons.
+    """
+    if channels.groups:
+        return
+    raise BudgetError("nothing in this network can be pruned", hint=reasons(channels) or "it has no channels")
+
+
+def reasons(channels: Channels, most: int = 5) -> str:
+    """The locks that cost most, for messages."""
+    costly = sorted(channels.ledger, key=lambda lock: -lock.macs)[:most]
+    return "; ".join(f"'{lock.value}' axis {lock.axis} ({lock.op or 'graph'}): {lock.reason}" for lock in costly)
+
+
+def gather(subject: Subject, spec: DataSpec, settings: Settings, notes: Notes) -> Splits:
+    """Load the data and give each use its part; without any, make inputs up.
+
+    Raises:
+        DataError: data that cannot be read or do not fit.
+    """
+
+    def loaded(what: Spec, limit: int | None, option: str) -> Dataset:
+        found = load_data(
+            what, subject.graph, preprocess=spec.preprocess, limit=limit, seed=settings.seed, option=option
+        )
+        notes.add(*found.notes)
+        return found
+
+    report = None if spec.report is None else loaded(spec.report, settings.report_samples, "--report-data")
+    calibration = None
+    if spec.calib is not None and spec.data is not None:
+        calibration = loaded(spec.calib, settings.calib_samples, "--calib")
+    whole = settings.calib_samples + settings.eval_samples + settings.report_samples
+    if spec.data is not None:
+        data = loaded(spec.data, whole, "--data")
+    elif spec.calib is not None:
+        data = loaded(spec.calib, whole, "--calib")
+        notes.add("no --data was given: candidates are compared by fidelity on parts of --calib")
+    else:
+        data = _made_up(subject, settings, notes)
+    splits = split(
+        data,
+        seed=settings.seed,
+        calibration=calibration,
+        report=report,
+        calibration_samples=settings.calib_samples,
+        search_samples=settings.eval_samples,
+    )
+    if not data.synthetic and len(splits.search) < _FEW_SAMPLES:
+        notes.add(f"the search sees {len(splits.search)} samples only: its scores are coarse")
+    return splits
+
+
+def _made_up(subject: Subject, settings: Settings, notes: Notes) -> Dataset:
+    from amcc.synthetic import SAMPLES, synthetic
+
+    macs = max(CostModel(subject.channels).original.flops, 1)
+    samples = max(24, min(SAMPLES, _SYNTHETIC_MACS // macs))
+    notes.add("no data was given: synthetic inputs stand in for real ones, which do better (--data, --calib)")
+    return synthetic(subject.graph, samples, seed=settings.seed)
+
+
+def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned:
+    """Find the order in which units go, by calibration or, for pure slices, by magnitude."""
+    from amcc.passes.magnitude import magnitudes
+
+    channels = subject.channels
+    sizes = magnitudes(channels)
+    if settings.recover == "none" and settings.search != "lagrange":
+        orders = tuple(np.argsort(size, kind="stable") for size in sizes)
+        return Learned(orders, None, _arranged(sizes, orders), None)
+    from amcc.passes.recovery import calibrate, rank
+
+    statistics = calibrate(channels, calibration.inputs, seed=settings.seed)
+    rankings = rank(channels, statistics)
+    orders = tuple(ranking.order for ranking in rankings)
+    losses = tuple(ranking.loss for ranking in rankings)
+    return Learned(orders, losses, _arranged(sizes, orders), statistics if settings.recover == "full" else None)
+
+
+def _arranged(sizes: Sequence[Array], orders: Sequence[Array]) -> tuple[Array, ...]:
+    return tuple(size[order] for size, order in zip(sizes, orders, strict=True))
+
+
+def candidate(subject: Subject, learned: Learned, removal: Removal) -> Graph:
+    """The network without the removed units, reconstructed where there are statistics."""
+    pure = shrink(subject.channels, removal)
+    if learned.statistics is None:
+        return pure
+    from amcc.passes.recovery import reconstruct
+
+    return reconstruct(subject.channels, removal, pure, learned.statistics)
+
+
+def problem_of(
+    subject: Subject, learned: Learned, budget: Budget, settings: Settings, score: Callable[[Graph], float]
+) -> Problem:
+    """The search's view of a network."""
+    channels = subject.channels
+    model = CostModel(channels, learned.orders)
+
+    def cost(keep: Array) -> Costs:
+        costs = model.costs(keep)
+        return Costs(costs.flops, costs.params, costs.size)
+
+    def scored(keep: Array) -> float:
+        return score(candidate(subject, learned, channels.removal(keep, learned.orders)))
+
+    original = cost(np.array([group.size for group in channels.groups], np.int64))
+    locks = reasons(channels, 3)
+    return Problem(
+        groups=[_group_info(channels.graph, group, settings) for group in channels.groups],
+        limits=budget.resolve(original),
+        cost=cost,
+        score=scored,
+        losses=learned.losses,
+        magnitudes=learned.magnitudes,
+        why=f"in the way: {locks}" if locks else "",
+    )
+
+
+def within_reach(channels: Channels) -> float:
+    """Share of the MACs that goes when of every group a single unit stays."""
+    model = CostModel(channels)
+    whole = model.original.flops
+    return 1 - model.costs(np.ones(len(channels.groups), np.int64)).flops / whole if whole else 0.0
+
+
+def _group_info(graph: Graph, group: Group, settings: Settings) -> GroupInfo:
+    """A group with the facts of the layer that makes its units, for the agent's state."""
+    node = _maker(graph, group)
+    output = graph.values[node.outputs[0]].shape if node is not None else None
+    weight = graph.params[group.slices[0].param].shape
+    n, c = (weight[0], weight[1]) if len(weight) > 1 else (group.size, 1)
+    spatial = [d for d in (output or ())[2:] if isinstance(d, int)]
+    strides = node.attributes.get("strides", (1,)) if node is not None else (1,)
+    return GroupInfo(
+        index=group.index,
+        name=group.name,
+        size=group.size,
+        n=n,
+        c=c,
+        h=spatial[0] if spatial else 1,
+        w=spatial[-1] if spatial else 1,
+        stride=int(strides[0]) if isinstance(strides, tuple) and strides else 1,
+        k=weight[-1] if len(weight) > 2 else 1,
+        macs=group.macs,
+        multiple=settings.multiple(group.size),
+        minimum=settings.minimum(group.size),
+    )
+
+
+def _maker(graph: Graph, group: Group) -> Node | None:
+    readers = graph.consumers.get(group.slices[0].param, ())
+    return readers[0] if readers else None

@@ -1,0 +1,150 @@
+"""A network made ready for the search, and the search itself with its journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amcc.artifacts import journal_path
+from amcc.budget import Budget
+from amcc.data import Splits
+from amcc.ir import Shape
+from amcc.metric import Evaluator
+from amcc.progress import Clock
+from amcc.search import SearchInterrupted, SearchResult, policy_named, search
+from amcc.settings import Settings
+from amcc.stages import (
+    DataSpec,
+    Learned,
+    Notes,
+    Subject,
+    capture,
+    check_prunable,
+    gather,
+    learn,
+    problem_of,
+    weights_hash,
+)
+
+_JOURNALLED = ("ddpg", "random")
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a search or a given plan needs.
+
+    Attributes:
+        evaluator: scores candidates on the search's samples.
+    """
+
+    subject: Subject
+    splits: Splits
+    learned: Learned
+    evaluator: Evaluator
+    settings: Settings
+    notes: Notes
+    clock: Clock
+
+
+def open_subject(
+    model: Any, example_inputs: Any, input_shapes: Mapping[str, Shape] | None, settings: Settings, clock: Clock
+) -> Subject:
+    """Load and analyse the network.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        BudgetError: nothing in it can be pruned.
+    """
+    with clock.phase("load", "loading and analysing the network"):
+        subject = capture(model, example_inputs, input_shapes, settings.lock)
+        check_prunable(subject.channels)
+    return subject
+
+
+def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, notes: Notes) -> Study:
+    """Load the data, measure the original, and learn in which order units go.
+
+    Raises:
+        DataError: data that cannot be read or do not fit, or a metric that fails.
+    """
+    with clock.phase("data", "loading data"):
+        splits = gather(subject, data, settings, notes)
+    with clock.phase("original", "measuring the original"):
+        evaluator = Evaluator(subject.graph, splits.search, settings.metric, threads=settings.threads)
+    with clock.phase("calibration", "calibrating"):
+        learned = learn(subject, splits.calibration, settings)
+    return Study(subject, splits, learned, evaluator, settings, notes, clock)
+
+
+def find(study: Study, budget: Budget, journal: Path | None, *, ship_on_interrupt: bool) -> SearchResult:
+    """Run the search.
+
+    Raises:
+        BudgetError: the budget is out of reach.
+        SearchInterrupted: Ctrl-C, unless `ship_on_interrupt` and something was found.
+    """
+    settings, observer = study.settings, study.clock.observer
+    problem = problem_of(study.subject, study.learned, budget, settings, study.evaluator.score)
+    problem.check_reachable()
+    with study.clock.phase("search", "searching"):
+        observer.search_begins(settings.episodes)
+        try:
+            return search(
+                problem,
+                settings.search,
+                episodes=settings.episodes,
+                seed=settings.seed,
+                journal=journal,
+                fingerprint=_search_hash(study, budget) if journal else "",
+                progress=observer.episode,
+            )
+        except SearchInterrupted as stopped:
+            if not ship_on_interrupt or stopped.result is None:
+                raise
+            study.notes.add(
+                f"the search was stopped after {len(stopped.result.records)} of {settings.episodes} episodes"
+            )
+            return stopped.result
+        finally:
+            observer.search_ends()
+            _drop_empty(journal)
+
+
+def journal_for(target: Path | None, settings: Settings, *, fresh: bool) -> Path | None:
+    """The journal beside an output; None where the search is over in a few evaluations."""
+    policy_named(settings.search)
+    if target is None:
+        return None
+    path = journal_path(target)
+    if fresh:
+        path.unlink(missing_ok=True)
+    return path if settings.search in _JOURNALLED else None
+
+
+def _drop_empty(journal: Path | None) -> None:
+    """Remove a journal without a single finished episode."""
+    if journal is not None and journal.is_file() and journal.read_bytes().count(b"\n") < 2:
+        journal.unlink()
+
+
+def _search_hash(study: Study, budget: Budget) -> str:
+    """Of all that decides a search: network, data, metric, options."""
+    from amcc.summary import versions
+
+    settings, splits = study.settings, study.splits
+    facts = {
+        "network": weights_hash(study.subject.graph),
+        "calibration": [splits.calibration.sha256, splits.calibration.source],
+        "search": [splits.search.sha256, splits.search.source],
+        "metric": study.evaluator.name,
+        "original": study.evaluator.original,
+        "budget": str(budget),
+        "lock": sorted(settings.lock),
+        "recover": settings.recover,
+        "versions": versions(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,95 @@
+"""`amcc verify`: is an output folder what it says, judged from the files alone?
+
+The folder's files must have the hashes that its summary notes. `model.onnx`, with the slices of the
+original's weights that the plan leaves put back for its own, must pass the certificate; where no recovery
+was done its own weights must already be these slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amcc.artifacts import hashes
+from amcc.certificate import Certificate, certify
+from amcc.errors import InputError, VerificationError
+from amcc.frontends.load import load
+from amcc.ir import Graph, Shape
+from amcc.passes.channels import analyze
+from amcc.passes.rewrite import shrink
+from amcc.plan import Plan
+from amcc.planning import removal_of
+from amcc.stages import model_file
+from amcc.summary import Summary
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Attributes:
+        checks: one sentence for each thing that was checked.
+    """
+
+    certificate: Certificate
+    checks: tuple[str, ...]
+
+
+def verify(
+    original: Any,
+    folder: Path,
+    example_inputs: Any = None,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> Verified:
+    """Check an output folder against the original.
+
+    Raises:
+        VerificationError: something does not hold.
+        InputError: a file is missing or broken.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder", where=str(folder))
+    summary, given = Summary.read(folder), Plan.read(folder)
+    checks = [_check_hashes(folder, summary)]
+    channels = analyze(load(original, example_inputs=example_inputs, input_shapes=input_shapes))
+    removal = removal_of(given, channels)
+    pure = shrink(channels, removal)
+    shipped = pure
+    if (folder / "model.onnx").is_file():
+        shipped = load(folder / "model.onnx", input_shapes=input_shapes)
+        checks.append(_check_weights(pure, shipped, exact=summary.recover == "none"))
+        shipped = _with_original_weights(pure, shipped)
+    certificate = certify(model_file(original) or channels.graph, channels, removal, shipped)
+    certificate.demand()
+    checks.append(f"certificate repeated: error {certificate.error:.1e}, tolerance {certificate.tolerance:.0e}")
+    return Verified(certificate, tuple(checks))
+
+
+def _check_hashes(folder: Path, summary: Summary) -> str:
+    found = hashes(folder)
+    for name, digest in summary.files.items():
+        if name not in found:
+            raise InputError(f"'{name}' is missing", where=str(folder))
+        if found[name] != digest:
+            raise VerificationError(f"'{name}' is not the file that was written with this summary", where=str(folder))
+    return f"{len(summary.files)} files are as they were written"
+
+
+def _check_weights(pure: Graph, shipped: Graph, *, exact: bool) -> str:
+    """Compare the weights of `model.onnx` with the slices that the plan leaves."""
+    for name, array in shipped.params.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise VerificationError(f"'{name}' holds NaN or infinite values", where="model.onnx")
+        if exact and not (name in pure.params and np.array_equal(array, pure.params[name])):
+            raise VerificationError(f"'{name}' is not a slice of the original's weights", where="model.onnx")
+    return "weights are slices of the original's" if exact else "weights are finite; recovery changed their values"
+
+
+def _with_original_weights(pure: Graph, shipped: Graph) -> Graph:
+    """`model.onnx` with the original's slices for weights, and zeros for biases that recovery added."""
+    return shipped.with_params({n: pure.params.get(n, np.zeros_like(a)) for n, a in shipped.params.items()})
