@@ -14,7 +14,7 @@ from amcc.ir import Array, Attribute, Node, Opaque, Shape
 if TYPE_CHECKING:
     import onnx
 
-_SEQUENCE = re.compile(r"(sequence|optional)\((.*)\)")
+_CONTAINER = re.compile(r"(sequence|optional|map)\((?:(\w+), )?(.*)\)")
 
 
 @cache
@@ -45,14 +45,18 @@ def dtype_name(number: int) -> str:
 def type_proto(dtype: str, shape: Shape | None) -> onnx.TypeProto:
     """The type of a value; `"?"` dimensions are left empty.
 
-    `dtype` may be a container's: `"sequence(float32)"`, `"optional(sequence(int64))"`.
+    `dtype` may be a container's: `"sequence(float32)"`, `"optional(sequence(int64))"`, `"map(int64, float32)"`.
     """
     from onnx import TypeProto
 
     proto = TypeProto()
-    if container := _SEQUENCE.fullmatch(dtype):
-        kind = proto.sequence_type if container[1] == "sequence" else proto.optional_type
-        kind.elem_type.CopyFrom(type_proto(container[2], None))
+    if container := _CONTAINER.fullmatch(dtype):
+        kind, key, inner = container.groups()
+        if kind == "map":
+            proto.map_type.key_type = element_type(key)
+            proto.map_type.value_type.CopyFrom(type_proto(inner, None))
+        else:
+            getattr(proto, f"{kind}_type").elem_type.CopyFrom(type_proto(inner, None))
     elif dtype:
         tensor = proto.tensor_type
         tensor.elem_type = element_type(dtype)
@@ -68,7 +72,7 @@ def type_proto(dtype: str, shape: Shape | None) -> onnx.TypeProto:
 
 
 def read_type(proto: onnx.TypeProto) -> tuple[str, Shape | None]:
-    """Element type and shape; the inverse of `type_proto`. Maps and opaque types give ("", None)."""
+    """Element type and shape; the inverse of `type_proto`. Sparse and opaque types give ("", None)."""
     kind = proto.WhichOneof("value")
     if kind == "tensor_type":
         tensor = proto.tensor_type
@@ -77,6 +81,9 @@ def read_type(proto: onnx.TypeProto) -> tuple[str, Shape | None]:
     if kind in ("sequence_type", "optional_type"):
         inner, _ = read_type(getattr(proto, kind).elem_type)
         return (f"{kind.removesuffix('_type')}({inner})" if inner else ""), None
+    if kind == "map_type":
+        key, inner = dtype_name(proto.map_type.key_type), read_type(proto.map_type.value_type)[0]
+        return (f"map({key}, {inner})" if key and inner else ""), None
     return "", None
 
 

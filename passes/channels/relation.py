@@ -72,13 +72,15 @@ class Relation:
         return [self.axis(value, a) for a in range(self.rank(value))]
 
     def set(self, value: str, axes: Sequence[Axis]) -> None:
-        """The axes of a node's output; lengths are checked against its shape, length 1 is rigid."""
+        """The axes of a node's output; lengths are checked, and an axis of length 1 stays."""
         if not value:
             return
         result: list[Axis] = []
-        for dim, axis in zip(self.shape(value), axes, strict=True):
+        for number, (dim, axis) in enumerate(zip(self.shape(value), axes, strict=True)):
             if axis is not None and dim != len(axis):
                 raise AssertionError(f"'{value}' has an axis of {dim}, its rule says {len(axis)}")
+            if dim == 1:
+                self.lock(axis, (value, number), "the only index of its axis")
             result.append(None if dim == 1 else axis)
         self.axes[value] = result
 

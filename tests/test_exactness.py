@@ -1,0 +1,63 @@
+"""The law of the compiler: a shrunk graph equals the masked original, for any units of any network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.random_graphs import random_network
+
+from amcc.certificate import certify
+from amcc.frontends.from_onnx import from_onnx
+from amcc.passes.channels import Channels, analyze
+from amcc.passes.cost import Costs, CostModel, node_macs, parameter_count, weight_bytes
+from amcc.passes.rewrite import check_shapes, shrink
+from amcc.passes.shapes import infer
+
+EXAMPLES = int(os.environ.get("AMCC_FUZZ", "150"))
+
+
+def random_removal(channels: Channels, random: np.random.Generator) -> dict[int, np.ndarray]:
+    """Any units of any groups, at least one of each group stays."""
+    return {
+        group.index: np.sort(random.choice(group.size, random.integers(0, group.size), replace=False))
+        for group in channels.groups
+    }
+
+
+def check(model: onnx.ModelProto, path: Path, seed: int) -> float:
+    """Cut random units out of a model and check all that must hold; gives the share of MACs that went."""
+    onnx.save(model, path)
+    graph = infer(from_onnx(path))
+    channels = analyze(graph)
+    costs = CostModel(channels)
+    whole = Costs(sum(node_macs(graph).values()), parameter_count(graph), weight_bytes(graph))
+    assert costs.original == whole
+    removal = random_removal(channels, np.random.default_rng(seed))
+    shrunk = shrink(channels, removal)
+    check_shapes(shrunk)
+    found = Costs(sum(node_macs(shrunk).values()), parameter_count(shrunk), weight_bytes(shrunk))
+    assert costs.of_removal(removal) == found
+    if costs.regular:
+        keep = [g.size - len(removal[g.index]) for g in channels.groups]
+        assert costs.costs(keep) == found
+    certificate = certify(path, channels, removal, shrunk, seed=seed)
+    assert certificate.error <= 1e-4, f"seed {seed}: {certificate}"
+    return 1 - found.flops / whole.flops
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 14))
+def test_a_shrunk_graph_equals_the_masked_original(tmp_path_factory: pytest.TempPathFactory, seed: int, length: int) -> None:
+    check(random_network(seed, length), tmp_path_factory.getbasetemp() / "random.onnx", seed)
+
+
+def test_random_networks_do_get_smaller(tmp_path: Path) -> None:
+    """The law above is not vacuous."""
+    shares = [check(random_network(seed, 8), tmp_path / "random.onnx", seed) for seed in range(20)]
+    assert np.median(shares) > 0.25
