@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amcc import errors
+
+if TYPE_CHECKING:
+    from amcc.api import apply, bench, compile, inspect, load, plan, verify
 
 __version__ = "0.1.0"
 

@@ -1,16 +1,14 @@
-"""Compile the example's network from Python."""
-
-from pathlib import Path
+"""Compile the example's network from Python; run it at the top of the repository."""
 
 import amcc
 
-here = Path(__file__).resolve().parent
 result = amcc.compile(
-    here / "model.onnx",
+    "examples/digits/model.onnx",
     budget="flops=0.5",
-    data=here / "val.npz",
-    calib=here / "calib.npz",
+    data="examples/digits/val.npz",
+    calib="examples/digits/calib.npz",
     out="build/digits.amcc",
     force=True,
 )
-print(result.summary)
+summary = result.summary
+print(f"MACs x {summary.totals.macs.ratio:.3f}, top-1 {summary.metric.report.after:.2%}, written to {result.folder}")
