@@ -46,6 +46,17 @@ def from_onnx(path: str | Path, *, input_shapes: Mapping[str, Shape] | None = No
     return graph
 
 
+def from_proto(model: onnx.ModelProto) -> Graph:
+    """Read a model that is in memory, operator set 7 or later, without functions or external data.
+
+    Raises:
+        ModelError: its graph is broken.
+    """
+    graph = _Builder(model.graph, TensorReader(Path())).build(model)
+    verify(graph, after="reading ONNX")
+    return graph
+
+
 class _Builder:
     """Collects one graph's parts."""
 
