@@ -26,7 +26,7 @@ from amcc.progress import Clock, Observer, Silent
 from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, ship
-from amcc.stages import DataSpec, Notes
+from amcc.stages import DataSpec, Notes, check_reachable
 from amcc.study import find, journal_for, open_subject, prepare
 from amcc.verification import Verified
 from amcc.verification import verify as _verify
@@ -106,6 +106,7 @@ def compile(
     journal = journal_for(folder, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
     removal = subject.channels.removal(found.best.keep, study.learned.orders)
@@ -159,6 +160,7 @@ def plan(
     journal = journal_for(file, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes)
     best = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt).best
     removal = subject.channels.removal(best.keep, study.learned.orders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +12,7 @@ from amcc.errors import AmccError
 
 M = TypeVar("M", bound="Document")
 
-_FLAT_LIST = re.compile(r"\[\s+((?:-?\d+|\"[^\"\\\n]*\")(?:,\s+(?:-?\d+|\"[^\"\\\n]*\"))*)\s+\]")
-_GAP = re.compile(r",\s+(?=-?\d|\")")
+_WIDTH = 100
 
 
 class Document(BaseModel):
@@ -24,11 +22,29 @@ class Document(BaseModel):
 
 
 def dumps(content: Any) -> str:
-    """Text of a document or of plain data: two spaces a level, flat lists on one line, one newline at the end."""
+    """Text of a document or of plain data.
+
+    What fits in a line stands on one, so do lists of plain values; everything else takes two spaces a level.
+    """
     if isinstance(content, BaseModel):
         content = content.model_dump(mode="json")
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    return _FLAT_LIST.sub(lambda match: f"[{_GAP.sub(', ', match[1])}]", text) + "\n"
+    return _render(content, "") + "\n"
+
+
+def _render(value: Any, margin: str) -> str:
+    items = list(value.items()) if isinstance(value, dict) else value
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    flat = isinstance(value, list) and not any(isinstance(item, dict | list) for item in value)
+    if not isinstance(value, dict | list) or flat or len(margin) + len(line) <= _WIDTH:
+        return line
+    inner = margin + "  "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {_render(item, inner)}" for key, item in items]
+    else:
+        parts = [_render(item, inner) for item in items]
+    joined = f",\n{inner}".join(parts)
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return f"{start}\n{inner}{joined}\n{margin}{end}"
 
 
 def read(path: Path, kind: type[M], error: type[AmccError]) -> M:

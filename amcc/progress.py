@@ -37,7 +37,7 @@ class Observer(Protocol):
         ...
 
     def search_begins(self, episodes: int) -> None:
-        """So many episodes follow at most."""
+        """So many episodes follow at most; 0 for a few."""
         ...
 
     def episode(self, record: Scored) -> None:
@@ -91,7 +91,7 @@ class Terminal:
         """Show the bar."""
         self._episodes, self._done, self._best = episodes, 0, float("-inf")
         self._began = time.monotonic()
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or not episodes:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -115,7 +115,7 @@ class Terminal:
         best, now = self._show(self._best), self._show(record.score)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, best=best, now=now, policy=record.policy)
-        elif better or self._done % max(1, self._episodes // _LINES) == 0:
+        elif self._episodes and (better or self._done % max(1, self._episodes // _LINES) == 0):
             left = (time.monotonic() - self._began) / self._done * (self._episodes - self._done)
             self._console.print(
                 f"episode {self._done}/{self._episodes}  best {best}  now {now} ({record.policy})  eta {left:.0f} s",

@@ -146,6 +146,18 @@ def reasons(channels: Channels, most: int = 5) -> str:
     return "; ".join(f"'{lock.value}' axis {lock.axis} ({lock.op or 'graph'}): {lock.reason}" for lock in costly)
 
 
+def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> None:
+    """Find out before the work whether any plan meets the budget.
+
+    Raises:
+        BudgetError: none does; names the smallest reachable value and the locks in its way.
+    """
+    orders = tuple(np.arange(group.size) for group in subject.channels.groups)
+    if CostModel(subject.channels, orders).regular:
+        learned = Learned(orders, None, orders, None)
+        problem_of(subject, learned, budget, settings, lambda graph: 0.0).check_reachable()
+
+
 def gather(subject: Subject, spec: DataSpec, settings: Settings, notes: Notes) -> Splits:
     """Load the data and give each use its part; without any, make inputs up.
 

@@ -91,7 +91,7 @@ def find(study: Study, budget: Budget, journal: Path | None, *, ship_on_interrup
     problem = problem_of(study.subject, study.learned, budget, settings, study.evaluator.score)
     problem.check_reachable()
     with study.clock.phase("search", "searching"):
-        observer.search_begins(settings.episodes)
+        observer.search_begins(settings.episodes if settings.search in _JOURNALLED else 0)
         try:
             return search(
                 problem,
