@@ -60,7 +60,9 @@ class Certificate:
             )
 
 
-def certify(original: Path | Graph, channels: Channels, removal: Removal, shrunk: Graph, *, seed: int = 0) -> Certificate:
+def certify(
+    original: Path | Graph, channels: Channels, removal: Removal, shrunk: Graph, *, seed: int = 0
+) -> Certificate:
     """Run the masked original and the shrunk graph side by side.
 
     Args:
@@ -90,7 +92,7 @@ def with_original_weights(shipped: Graph, pure: Graph) -> Graph:
 
 
 def difference(found: Array, expected: Array) -> float:
-    """The largest difference relative to the largest magnitude expected; infinite where shapes or non-finites differ."""
+    """The largest difference relative to the largest magnitude expected; infinite if shapes or non-finites differ."""
     if found.shape != expected.shape:
         return float("inf")
     if found.dtype.kind not in "fV" and expected.dtype.kind not in "fV":
@@ -123,7 +125,9 @@ def _masks(channels: Channels, removal: Removal) -> Iterator[tuple[Node, int, Ar
             yield node, place.input, line.reshape([-1 if a == place.axis else 1 for a in range(len(shape))])
 
 
-def _run_masked(original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+def _run_masked(
+    original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array]
+) -> Mapping[str, Array]:
     if isinstance(original, Path):
         model = masked_file(original, channels, removal)
         results = None if model is None else _run_file(model, original.parent, inputs)
@@ -149,7 +153,8 @@ def masked_file(path: Path, channels: Channels, removal: Removal) -> onnx.ModelP
         surgeon.nodes.append(gs.Node("Mul", inputs=[target.inputs[operand], constant], outputs=[zeroed]))
         target.inputs[operand] = zeroed
     surgeon.toposort()
-    return gs.export_onnx(surgeon, do_type_check=False)
+    masked: onnx.ModelProto = gs.export_onnx(surgeon, do_type_check=False)
+    return masked
 
 
 def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:

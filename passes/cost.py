@@ -8,16 +8,19 @@ MACs are multiply-accumulates of convolutions and matrix products, one MAC one F
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amcc.ir import Array, Graph
-from amcc.passes.channels.model import Channels, Removal
+from amcc.budget import Costs
+from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.model import Channels, Removal
 
 
 def node_macs(graph: Graph) -> dict[str, int]:
@@ -61,7 +64,7 @@ def _counts(array: Array) -> bool:
     return array.dtype.kind == "f" or array.dtype.name.startswith(("bfloat", "float"))
 
 
-def _macs(graph: Graph) -> list[tuple[object, tuple[Monomial, ...]]]:
+def _macs(graph: Graph) -> list[tuple[Node, tuple[Monomial, ...]]]:
     known = [n for n in graph.nodes if all(graph.values[v].shape is not None for v in (*n.reads, *n.outputs[:1]) if v)]
     return [(node, monomials) for node in known if (monomials := rule_of(node).macs(graph, node))]
 
@@ -71,15 +74,6 @@ def _value(graph: Graph, monomial: Monomial) -> int:
     for name, axis in monomial.axes:
         total *= per_sample(graph.shape(name)[axis])
     return total
-
-
-@dataclass(frozen=True)
-class Costs:
-    """MACs of a sample, elements and bytes of the floating-point parameters."""
-
-    flops: int
-    params: int
-    size: int
 
 
 class CostModel:
@@ -98,7 +92,7 @@ class CostModel:
         self.full = np.array([group.size for group in channels.groups], np.int64)
         self._orders = orders if orders is not None else [np.arange(g.size)[::-1] for g in channels.groups]
         graph = channels.graph
-        self._nodes = [node.name for node, _ in _macs(graph)]  # type: ignore[attr-defined]
+        self._nodes = [node.name for node, _ in _macs(graph)]
         macs = [(i, m) for i, (_, monomials) in enumerate(_macs(graph)) for m in monomials]
         params = [(n, a) for n, a in graph.params.items() if _counts(a)]
         monomials = [m for _, m in macs] + [Monomial(1, tuple((n, x) for x in range(a.ndim))) for n, a in params]
@@ -176,7 +170,7 @@ class _Lengths:
         self._channels = channels
         graph = channels.graph
         self._slot: dict[Place, int] = {}
-        tables: list[Array | int] = []
+        tables: list[Array | int] = []  # what each slot's length follows from
         by_table: dict[int, int] = {}
         by_size: dict[int, int] = {}
         for place in dict.fromkeys(places):
@@ -194,13 +188,12 @@ class _Lengths:
         self._products: list[tuple[int, int, tuple[int, ...]]] = []
         self._tables = [t for t in tables if not isinstance(t, int)]
         self._table_slots = [i for i, t in enumerate(tables) if not isinstance(t, int)]
-        self.irregular: list[int] = []
-        for slot, table in enumerate(tables):
-            if isinstance(table, int):
-                self._constant[slot] = table
-            elif not self._as_polynomial(slot, table):
-                self.irregular.append(slot)
-        self._irregular_tables = {slot: tables[slot] for slot in self.irregular}
+        self.irregular: dict[int, Array] = {}
+        for slot, entry in enumerate(tables):
+            if isinstance(entry, int):
+                self._constant[slot] = entry
+            elif not self._as_polynomial(slot, entry):
+                self.irregular[slot] = entry
 
     def _as_polynomial(self, slot: int, table: Array) -> bool:
         """Whether the axis is a sum of full grids of groups; if so, notes its terms."""
@@ -256,7 +249,7 @@ class _Lengths:
             lengths[slot] += times * int(np.prod(keep[list(members)]))
         if removal is not None:
             alive = self._channels.alive(removal)
-            for slot, table in self._irregular_tables.items():
+            for slot, table in self.irregular.items():
                 lengths[slot] = int(alive[table].all(axis=1).sum())
         return lengths
 

@@ -23,7 +23,9 @@ def shrink(channels: Channels, removal: Removal) -> Graph:
     kept = channels.kept(removal)
     for (name, axis), indices in kept.items():
         if not len(indices):
-            raise PlanError(f"the plan leaves nothing of axis {axis} of '{name}'", hint="keep at least one unit of every group")
+            raise PlanError(
+                f"the plan leaves nothing of axis {axis} of '{name}'", hint="keep at least one unit of every group"
+            )
     respell = Respell(graph, kept)
     nodes = tuple(_respelled(respell, node) for node in graph.nodes)
     params = {name: _cut(array, name, kept) for name, array in graph.params.items()}

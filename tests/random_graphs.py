@@ -275,8 +275,8 @@ def _normalise_channels(b: Builder, x: Tensor) -> None:
 
 GROWTHS: tuple[Grow, ...] = (
     *([_conv] * 5), _transposed, _batch_norm, _batch_norm, _instance_norm, _activation, _activation,
-    _spelled_hard_swish, _prelu, _scale, _squeeze_excite, _join, _join, _join, _concat, _concat, _split, _slice, _stride,
-    _gather, _pad, _pad_space, _there_and_back, _shuffle, _shuffle, _squeeze_and_back, _pool, _resize, _depth_to_space,
+    _spelled_hard_swish, _prelu, _scale, _squeeze_excite, _join, _join, _join, _concat, _concat, _split, _slice,
+    _stride, _gather, _pad, _pad_space, _there_and_back, _shuffle, _shuffle, _squeeze_and_back, _pool, _resize, _depth_to_space,
     _space_to_depth, _tile, _normalise_channels,
 )  # fmt: skip
 

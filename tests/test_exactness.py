@@ -10,14 +10,14 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.random_graphs import random_network
 
 from amcc.certificate import certify
 from amcc.frontends.from_onnx import from_onnx
 from amcc.passes.channels import Channels, analyze
-from amcc.passes.cost import Costs, CostModel, node_macs, parameter_count, weight_bytes
+from amcc.passes.cost import CostModel, Costs, node_macs, parameter_count, weight_bytes
 from amcc.passes.rewrite import check_shapes, shrink
 from amcc.passes.shapes import infer
+from tests.random_graphs import random_network
 
 EXAMPLES = int(os.environ.get("AMCC_FUZZ", "150"))
 
@@ -53,7 +53,9 @@ def check(model: onnx.ModelProto, path: Path, seed: int) -> float:
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 14))
-def test_a_shrunk_graph_equals_the_masked_original(tmp_path_factory: pytest.TempPathFactory, seed: int, length: int) -> None:
+def test_a_shrunk_graph_equals_the_masked_original(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, length: int
+) -> None:
     check(random_network(seed, length), tmp_path_factory.getbasetemp() / "random.onnx", seed)
 
 

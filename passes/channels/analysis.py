@@ -7,6 +7,7 @@ form a group.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -14,10 +15,10 @@ import numpy as np
 from amcc.errors import UsageError
 from amcc.ir import Array, Graph
 from amcc.passes.channels.cutsets import Solution
-from amcc.passes.channels.model import Channels, Contraction, Group, Slice
 from amcc.passes.channels.ledger import write_ledger
+from amcc.passes.channels.model import Channels, Contraction, Group, Slice
 from amcc.passes.channels.relation import Reason, Relation
-from amcc.passes.rules import rule_of
+from amcc.passes.rules import UNKNOWN, rule_of
 from amcc.passes.rules.rule import Place
 
 
@@ -59,11 +60,12 @@ def relate(graph: Graph, locked: Collection[str] = ()) -> Relation:
             _hold(relation, name, "graph input")
     for node in graph.nodes:
         relation.enter(node)
+        rule = rule_of(node)
         used = (o for o in node.outputs if o in graph.consumers or o in graph.outputs)
-        if any(graph.values[v].shape is None for v in (*node.reads, *used)):
+        if rule is not UNKNOWN and any(graph.values[v].shape is None for v in (*node.reads, *used)):
             _carry_unranked(relation, node.reads, node.outputs)
         else:
-            rule_of(node).relate(relation, node)
+            rule.relate(relation, node)
         relation.leave()
     for name in graph.outputs:
         _hold(relation, name, "graph output")
@@ -133,7 +135,9 @@ def _in_use(graph: Graph, tables: Mapping[Place, Array]) -> tuple[Array, dict[Pl
     for place, table in tables.items():
         if id(table) not in dense:
             found = np.searchsorted(roots, table)
-            known = (found < len(roots)) & (roots[np.minimum(found, len(roots) - 1)] == table) if len(roots) else table < -1
+            known = (
+                (found < len(roots)) & (roots[np.minimum(found, len(roots) - 1)] == table) if len(roots) else table < -1
+            )
             dense[id(table)] = np.where(known, found, len(roots))
         if (dense[id(table)] < len(roots)).any():
             result[place] = dense[id(table)]
@@ -193,11 +197,12 @@ def _groups(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) -> 
         index, unit = index[by_unit], unit[by_unit]
         for number in np.unique(np.searchsorted(starts, unit, side="right") - 1).tolist():
             bounds = np.searchsorted(unit, np.arange(starts[number], starts[number + 1] + 1))
-            pieces = tuple(index[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+            pieces = tuple(index[a:b] for a, b in itertools.pairwise(bounds))
             slices[number].append(Slice(value, axis, pieces))
     names = _names([s[0] for s in slices])
     return tuple(
-        Group(number, names[number], size, tuple(slices[number]), int(starts[number])) for number, size in enumerate(sizes)
+        Group(number, names[number], size, tuple(slices[number]), int(starts[number]))
+        for number, size in enumerate(sizes)
     )
 
 

@@ -292,7 +292,11 @@ class Solution:
         if len(families) == 1:
             choices = [()]
         scored = list(choices)
-        dropped = scored[0] if len(scored) == 1 else max(scored, key=lambda d: (_units_left(pairs, self._dropped(pairs, d)), -len(d)))
+        dropped = (
+            scored[0]
+            if len(scored) == 1
+            else max(scored, key=lambda d: (_units_left(pairs, self._dropped(pairs, d)), -len(d)))
+        )
         self._lock(self._dropped(pairs, dropped), batch.tag)
         for left, right in batch.pairs if not dropped else ():
             a, b = self.normal(left), self.normal(right)

@@ -88,7 +88,9 @@ class Relation:
         """New cut sets for an axis of length n."""
         return self.cuts.fresh(n) if isinstance(n, int) and n > 1 else None
 
-    def same(self, a: Axis, b: Axis, where: tuple[str, int], why: str = "aligned with an axis that cannot shrink") -> None:
+    def same(
+        self, a: Axis, b: Axis, where: tuple[str, int], why: str = "aligned with an axis that cannot shrink"
+    ) -> None:
         """The two axes lose the same indices; one that meets a rigid axis is locked."""
         if a is None and b is None:
             return
@@ -138,7 +140,12 @@ class Relation:
             return [line if p == position else None for p in range(len(shape))]
         axes: list[Axis] = [self.fresh(n) if v else None for n, v in zip(shape, varies, strict=True)]
         whole = self.grid(*zip(axes, shape, strict=True))
-        self.same(axis, whole if whole is not None else self.cuts.never(math.prod(shape)), where, "cut only in whole rows or columns")
+        self.same(
+            axis,
+            whole if whole is not None else self.cuts.never(math.prod(shape)),
+            where,
+            "cut only in whole rows or columns",
+        )
         return axes
 
     def constant(self, value: str) -> Array | None:
@@ -160,16 +167,18 @@ class Relation:
                 continue
             for axis in range(self.rank(value)):
                 if (value, axis) not in self._touched:
-                    self._ignored.setdefault((value, axis), self._reason((value, axis), f"{self._node.op} mixes this axis"))
+                    self._ignored.setdefault(
+                        (value, axis), self._reason((value, axis), f"{self._node.op} mixes this axis")
+                    )
         self._node = None
 
     def finish(self) -> None:
         """Lock whatever some node ignored; parameters may have got their axes from a later node."""
         for (value, axis), reason in self._ignored.items():
-            axes = self.axes.get(value)
-            if axes is not None and axes[axis] is not None:
+            cuts = self.axes[value][axis] if value in self.axes else None
+            if cuts is not None:
                 self.reasons.append(reason)
-                self.cuts.lock(axes[axis], len(self.reasons) - 1)
+                self.cuts.lock(cuts, len(self.reasons) - 1)
 
     def _reason(self, where: tuple[str, int], why: str) -> Reason:
         node = self._node

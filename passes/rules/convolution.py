@@ -8,14 +8,17 @@ attribute `group` falls) and positions may be removed, and the search may use bo
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amcc.ir import Graph, Node
-from amcc.passes.channels.relation import Axis, Relation
 from amcc.passes.dims import per_sample
 from amcc.passes.rules.respell import Respell, with_attributes
 from amcc.passes.rules.rule import Monomial, Rule
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Axis, Relation
 
 
 def _groups(node: Node) -> int:
@@ -69,7 +72,12 @@ def _relate_groups(
         q, p = r.fresh(inputs), r.axis(w, 1)
     else:
         q, p = r.axis(w, position_axis), r.fresh(outputs)
-    r.same(channels, r.grid((blocks, groups), (q, inputs)), (x, 1), "channels of a grouped convolution go in whole groups or positions")
+    r.same(
+        channels,
+        r.grid((blocks, groups), (q, inputs)),
+        (x, 1),
+        "channels of a grouped convolution go in whole groups or positions",
+    )
     return r.grid((blocks, groups), (p, outputs))
 
 

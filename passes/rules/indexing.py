@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amcc.ir import Node
-from amcc.passes.channels.relation import Axis, Relation
 from amcc.passes.rules.respell import Respell, with_attributes
 from amcc.passes.rules.rule import UNKNOWN, Rule, table
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Axis, Relation
 
 
 def _listed(source: Relation | Respell, node: Node, attribute: str, index: int) -> list[int] | None:

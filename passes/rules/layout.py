@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amcc.ir import Dim, Node, Shape
-from amcc.passes.channels.relation import Axis, Relation
 from amcc.passes.dims import product
 from amcc.passes.rules.respell import Respell
 from amcc.passes.rules.rule import UNKNOWN, Rule, table
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Axis, Relation
 
 
 def _relate_transpose(r: Relation, node: Node) -> None:
@@ -109,7 +112,8 @@ def _respell_reshape(shrink: Respell, node: Node) -> Node:
     if target is not None:
         said = [int(t) for t in target]
         spelled = [
-            t if t == -1 or (t == 0 and zero_copies and shrink.shape(x)[a] == new[a]) else new[a] for a, t in enumerate(said)
+            t if t == -1 or (t == 0 and zero_copies and shrink.shape(x)[a] == new[a]) else new[a]
+            for a, t in enumerate(said)
         ]
     else:
         spelled = [dim if isinstance(dim, int) else -1 for dim in new]

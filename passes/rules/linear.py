@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from amcc.ir import Graph, Node
-from amcc.passes.channels.relation import Relation
 from amcc.passes.rules.rule import Monomial, Rule
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Relation
 
 
 def _gemm_axes(node: Node) -> tuple[int, int, int, int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from amcc.ir import Node
-from amcc.passes.channels.relation import Relation
 from amcc.passes.rules.rule import UNKNOWN, Rule, table
 
-Axes = Callable[[Relation, Node], set[int] | None]
-"""The axes of input 0 that a node mixes; None if that is not known."""
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Relation
+
+    Axes = Callable[[Relation, Node], set[int] | None]
+    """The axes of input 0 that a node mixes; None if that is not known."""
 
 
 def _mixes(axes: Axes) -> Rule:

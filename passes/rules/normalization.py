@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from amcc.ir import Node
-from amcc.passes.channels.relation import Relation
 from amcc.passes.rules.rule import UNKNOWN, Rule
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Relation
 
 
 def _relate_per_channel(r: Relation, node: Node) -> None:
@@ -17,7 +21,10 @@ def _relate_per_channel(r: Relation, node: Node) -> None:
     channels = r.axis(x, 1)
     for param in node.inputs[1:]:
         r.same(channels, r.axis(param, 0), (param, 0))
-    r.set(node.outputs[0], r.all_axes(x) if node.op == "BatchNormalization" else [r.axis(x, 0), channels, *[None] * (r.rank(x) - 2)])
+    r.set(
+        node.outputs[0],
+        r.all_axes(x) if node.op == "BatchNormalization" else [r.axis(x, 0), channels, *[None] * (r.rank(x) - 2)],
+    )
 
 
 RULES = {

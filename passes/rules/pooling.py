@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from amcc.ir import Node
-from amcc.passes.channels.relation import Relation
 from amcc.passes.rules.rule import UNKNOWN, Rule, table
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Relation
 
 
 def _relate(r: Relation, node: Node) -> None:
