@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from amcc.backends.precision import as_float32, wants_float32
 from amcc.backends.to_onnx import build_model
 from amcc.errors import DataError, ModelError
-from amcc.ir import Array, Graph
-from amcc.passes.protos import element_type, tensor_proto
+from amcc.ir import Array, Graph, Opaque
+from amcc.passes.protos import element_type, form, tensor_proto
 from amcc.passes.wire import is_plain
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Bytes up to which a tensor is put into the model itself; larger ones are lent to the runtime uncopied.
 _LARGEST_EMBEDDED = 1024
+# An IR version that every runtime of the last years accepts; later ones add nothing that is used here.
+_COMMON_IR = 10
+# How many operator sets the runtime may be behind the onnx package.
+_LATE = 6
 
 
 class Session:
@@ -72,26 +76,34 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self._threads
+        self._passed = {name for name in graph.outputs if name in graph.inputs}
+        self._constants = {name: graph.params[name] for name in graph.outputs if name in graph.params}
+        self._inputs = {name: graph.values[name] for name in graph.inputs}
+        self._batch = _fixed_batch(graph)
+        self._made = [o for o in graph.outputs if o not in self._passed and o not in self._constants]
+        if not self._made:
+            return
         lent = _Lent()
-        passed = [name for name in graph.outputs if name in graph.inputs or name in graph.params]
-        self._constants = {name: graph.params[name] for name in passed if name in graph.params}
-        self._passed = [name for name in passed if name in graph.inputs]
-        runs = graph.replace(
-            ir_version=max(graph.ir_version, 4), outputs=tuple(o for o in graph.outputs if o not in passed)
-        )
+        ir_version = min(max(graph.ir_version, 4), _COMMON_IR)
+        runs = graph.replace(outputs=tuple(self._made), ir_version=ir_version).live()
         model = build_model(runs, lent.place, value_info=False)
         options.add_external_initializers(list(lent.values), list(lent.values.values()))
         self._lent = lent
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Unimplemented as error:
-            raise NotImplementedError(_message(error)) from None
-        except Exception as error:  # the runtime's exceptions have no common base but this
-            raise ModelError(f"ONNX Runtime refuses the model: {_message(error)}") from None
-        self._inputs = {name: graph.values[name] for name in graph.inputs}
-        self._batch = _fixed_batch(graph)
+        for version in _stamps(runs):
+            for opset in model.opset_import:
+                opset.version = opset.version if opset.domain else version
+            try:
+                self._session = onnxruntime.InferenceSession(
+                    model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                )
+                return
+            except Unimplemented as error:
+                raise NotImplementedError(_message(error)) from None
+            except Exception as error:  # the runtime's exceptions have no common base but this
+                failure = ModelError(f"ONNX Runtime refuses the model: {_message(error)}")
+                if "opset" not in str(error).lower():
+                    break
+        raise failure from None
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs, by name. Floats are cast to the precision that runs.
@@ -101,15 +113,19 @@ class Session:
             ModelError: an operator fails; names it.
         """
         inputs = {name: self._checked(name, feeds) for name in self._inputs}
-        count = max((len(a) for a in inputs.values() if a.ndim), default=0)
+        count = max((len(a) for a in inputs.values() if np.ndim(a)), default=0)
         if not self._batch or count == self._batch:
             return self._run(inputs)
+        if not count:
+            raise DataError("no samples to run")
         return self._run_in_parts(inputs, count, self._batch)
 
     def _checked(self, name: str, feeds: Mapping[str, Array]) -> Array:
         value = self._inputs[name]
         if name not in feeds:
             raise DataError(f"no data for input '{name}'", hint=f"the model's inputs are {', '.join(self._inputs)}")
+        if not value.dtype or value.dtype.endswith(")"):
+            return feeds[name]  # a sequence, an optional or a map: the runtime checks it
         array = np.asarray(feeds[name])
         shape = value.shape
         if shape is not None and (
@@ -125,12 +141,11 @@ class Session:
         return np.ascontiguousarray(array) if array.ndim else array
 
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        names = [o for o in self.outputs if o not in self._passed and o not in self._constants]
         try:
-            results = self._session.run(names, dict(inputs)) if names else []
+            results = self._session.run(self._made, dict(inputs)) if self._made else []
         except Exception as error:  # the runtime's exceptions have no common base but this
             raise ModelError(f"ONNX Runtime fails: {_message(error)}") from None
-        found = {**dict(zip(names, results, strict=True)), **self._constants, **{n: inputs[n] for n in self._passed}}
+        found = {**dict(zip(self._made, results, strict=True)), **self._constants, **inputs}
         return {name: found[name] for name in self.outputs}
 
     def _run_in_parts(self, inputs: Mapping[str, Array], count: int, batch: int) -> dict[str, Array]:
@@ -174,6 +189,22 @@ class _Lent:
             data_location=TensorProto.EXTERNAL,
             external_data=[StringStringEntryProto(key="location", value="memory")],
         )
+
+
+def _stamps(graph: Graph) -> Iterator[int]:
+    """The graph's operator set version, then older ones that spell each of its operators alike.
+
+    The onnx package knows operator sets that the runtime does not accept yet. Most of their operators
+    differ from the older ones in the types they allow, nothing else.
+    """
+    yield graph.opset
+    if any(isinstance(a, Opaque) for node in graph.nodes for a in node.attributes.values()):
+        return
+    operators = {node.op for node in graph.nodes if not node.domain}
+    for version in range(graph.opset - 1, max(graph.opset - _LATE, 0), -1):
+        if any(form(op, version) != form(op, graph.opset) for op in operators):
+            return
+        yield version
 
 
 def _float_type(graph: Graph) -> str:

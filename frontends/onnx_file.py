@@ -99,7 +99,9 @@ def refuse_other_formats(path: Path) -> None:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    """Version of the standard operator set; a model without one uses other domains only."""
+    missing = OLDEST_OPSET if model.opset_import else 1
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), missing)
 
 
 def _check_versions(model: onnx.ModelProto, where: str) -> None:

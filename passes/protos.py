@@ -184,6 +184,17 @@ def optional_outputs(op: str, domain: str, version: int) -> frozenset[int]:
     return frozenset(i for i, output in enumerate(known.outputs) if output.option == optional)
 
 
+@cache
+def form(op: str, version: int) -> tuple[object, ...] | None:
+    """What a standard operator takes and gives at a version, types aside; None if there is none."""
+    known = schema(op, "", version)
+    if known is None:
+        return None
+    attributes = [(n, a.type, a.required, a.default_value.SerializeToString()) for n, a in known.attributes.items()]
+    places = ([(p.name, p.option) for p in known.inputs], [(p.name, p.option) for p in known.outputs])
+    return (*map(tuple, places), tuple(sorted(attributes, key=lambda a: a[0])))
+
+
 def is_float(array: Array) -> bool:
     """Whether the elements are floating-point numbers of any width."""
     return array.dtype.name.startswith(("float", "bfloat"))
