@@ -29,7 +29,7 @@ DTYPES = {
 
 # Keys of `Graph.metadata`: what a PyTorch frontend knows of parameters and their kind alone does not
 # tell. JSON: lists of names, and for ties an object, other name -> name in the graph.
-PARAMETERS = "torch.parameters"  # trained, though they look like constants
+KEPT = "torch.kept"  # in the state dict, though they look like constants
 BUFFERS = "torch.buffers"  # not trained, though they look like weights
 TIED = "torch.tied"
 
@@ -75,7 +75,7 @@ class Writer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.keys = keys(graph.params)
-        self.kept = noted(graph, PARAMETERS)
+        self.kept = noted(graph, KEPT)
         self.layers: dict[str, Layer] = {}
         self.marks: dict[str, str] = {}
         self.aliases: dict[str, str] = {}
