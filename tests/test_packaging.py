@@ -139,13 +139,24 @@ def test_works_from_a_wheel(installed: Path, tmp_path: Path) -> None:
     assert files == [str(installed.joinpath(*name.split("."), "__init__.py")) for name in FOLDERS]
 
 
+EACH_FIRST = """
+import importlib, sys
+for name in {names}:
+    for known in [known for known in sys.modules if known.split(".")[0] == "amcc"]:
+        del sys.modules[known]
+    importlib.import_module(name)
+print(sys.modules["amcc"].__file__)
+"""
+
+
 def test_every_module_of_the_wheel_imports(installed: Path, tmp_path: Path) -> None:
+    """Each in its turn before all others: no import works only because another came first."""
     names = sorted(
         place.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for place in package_files()
         if place.endswith(".py") and not place.endswith("__main__.py")
     )
-    code = f"import importlib, amcc\nfor name in {names}: importlib.import_module(name)\nprint(amcc.__file__)"
+    code = EACH_FIRST.format(names=names)
     assert run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed)).startswith(str(installed))
 
 
