@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from amcc.errors import OutputError, UsageError
+from amcc.usercode import is_named
 
 TIMED = ("report.html", "summary.json")
 _MARKS = ("summary.json", "plan.json")
@@ -99,10 +100,10 @@ def journal_path(target: Path) -> Path:
 
 def default_output(model: str) -> Path:
     """`model.amcc` in the working directory for `some/where/model.onnx`, `factory.amcc` for `module:factory`."""
-    name = Path(model).stem if Path(model).suffix else model.rpartition(":")[2]
+    name = model.rpartition(":")[2] if is_named(model) else Path(model).stem
     if not name:
         raise UsageError("cannot name an output folder after this model", where=model, hint="give -o")
-    return Path(Path(name).name + ".amcc")
+    return Path(f"{name}.amcc")
 
 
 def hashes(folder: Path) -> dict[str, str]:
