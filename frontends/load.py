@@ -25,7 +25,7 @@ def load(
     Args:
         source: an ONNX file; `"package.module:factory"`, a function of the user's that gives a torch
             module or a pair (module, example inputs); such a function; or a torch module.
-        example_inputs: for torch modules: a tensor or a tuple of the arguments of one call.
+        example_inputs: for torch modules: a tensor, the arguments of one call, or its keyword arguments.
         input_shapes: for ONNX files: sizes for dynamic dimensions; see `passes.inputs.bind_inputs`.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from amcc.ir import Array, Graph, Node, Value, frozen
 from amcc.passes import dims
 from amcc.passes.evaluate import CHEAP, LAYOUT, evaluate, foldable
-from amcc.passes.probing import Probe, agreed, at
+from amcc.passes.probing import Probe, agreed, at, constant_target
 from amcc.passes.protos import is_float, node_proto, read_type, schema, tensor_proto, type_proto
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Interpreter:
         fold_params: whether what is computed from trained weights may be folded.
 
     Attributes:
-        folded: arrays of the outputs of nodes that were folded away.
+        folded: the new parameters: outputs of nodes that were folded away, and targets of Reshapes.
     """
 
     def __init__(self, graph: Graph, probes: Sequence[Probe], *, fold_params: bool) -> None:
@@ -67,7 +67,7 @@ class Interpreter:
         outputs = [output for output in node.outputs if output]
         constant = all(output in self._constants for output in outputs)
         if not constant or not set(outputs).isdisjoint(self._graph.outputs):
-            return node
+            return self._with_constant_target(node)
         self.folded.update((output, self._constants[output]) for output in outputs)
         return None
 
@@ -86,6 +86,21 @@ class Interpreter:
         readers = self._graph.consumers.get(output, ())
         captured = any(output in reader.captures for reader in readers)
         return not captured and output not in self._graph.outputs
+
+    def _with_constant_target(self, node: Node) -> Node:
+        """A Reshape whose computed target a constant can spell, with that constant."""
+        if node.op != "Reshape" or node.domain or node.input(1) not in self._varying:
+            return node
+        shapes = [read_type(t)[1] for t in self._types[node.inputs[0]]]
+        target = constant_target(self._varying[node.inputs[1]], shapes)
+        if target is None:
+            return node
+        name = f"{node.outputs[0]}.target"
+        while name in self._graph.values or name in self.folded:
+            name += "_"
+        self.folded[name] = frozen(target)
+        attributes = {key: value for key, value in node.attributes.items() if key != "allowzero"}
+        return node.replace(inputs=(node.inputs[0], name), attributes=attributes)
 
     # Types
 

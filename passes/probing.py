@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement, count, islice
 
-from amcc.ir import Dim, Graph, Shape
+import numpy as np
+
+from amcc.ir import Array, Dim, Graph, Shape
 from amcc.passes import dims
 
 Probe = Mapping[str, int]
@@ -47,6 +49,28 @@ def agreed(shapes: Sequence[Shape | None], under: Sequence[Probe]) -> Shape | No
     if len(known) < len(shapes) or len({len(shape) for shape in known}) > 1:
         return None
     return tuple(_agreed_dim(sizes, under) for sizes in zip(*known, strict=True))
+
+
+def constant_target(targets: Sequence[Array], shapes: Sequence[Shape | None]) -> Array | None:
+    """A constant Reshape target that means the same as the computed one; None if there is none.
+
+    An entry that follows the input's dimension in its place becomes 0, one other that varies -1.
+
+    Args:
+        targets: `[rank]` int64, in each probe.
+        shapes: of the tensor that is reshaped, in each probe.
+    """
+    if len({len(target) for target in targets}) > 1 or any((target == 0).any() for target in targets):
+        return None
+    spelled: list[int] = []
+    for axis, sizes in enumerate(zip(*(target.tolist() for target in targets), strict=True)):
+        if len(set(sizes)) == 1:
+            spelled.append(sizes[0])
+        elif all(s is not None and axis < len(s) and s[axis] == size for s, size in zip(shapes, sizes, strict=True)):
+            spelled.append(0)
+        else:
+            spelled.append(-1)
+    return np.array(spelled, np.int64) if spelled.count(-1) < 2 else None
 
 
 def _agreed_dim(sizes: Sequence[Dim], under: Sequence[Probe]) -> Dim:
