@@ -69,8 +69,9 @@ def output_folder(target: Path, *, force: bool) -> Iterator[Path]:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
-        if isinstance(error, OSError):
-            raise _explained(error, target) from error
+        cause = error.__context__ if isinstance(error, OutputError) else error
+        if isinstance(cause, OSError):
+            raise _explained(cause, target) from error
         raise
 
 

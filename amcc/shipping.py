@@ -108,11 +108,8 @@ def _recovered(shipment: Shipment, pure: Graph) -> Graph:
 
 
 def _metric(study: Study, pure: Graph, final: Graph) -> MetricLine:
-    settings, searched = study.settings, study.evaluator
-    report = Evaluator(study.subject.graph, study.splits.report, settings.metric, threads=settings.threads)
-    return MetricLine(
-        name=searched.name, search=_measured(searched, pure, final), report=_measured(report, pure, final)
-    )
+    searched, reported = (_measured(evaluator, pure, final) for evaluator in (study.evaluator, study.reporter))
+    return MetricLine(name=study.evaluator.name, search=searched, report=reported)
 
 
 def _measured(evaluator: Evaluator, pure: Graph, final: Graph) -> Measured:

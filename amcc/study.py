@@ -39,12 +39,14 @@ class Study:
 
     Attributes:
         evaluator: scores candidates on the search's samples.
+        reporter: scores the result on the report's.
     """
 
     subject: Subject
     splits: Splits
     learned: Learned
     evaluator: Evaluator
+    reporter: Evaluator
     settings: Settings
     notes: Notes
     clock: Clock
@@ -74,10 +76,13 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
     with clock.phase("data", "loading data"):
         splits = gather(subject, data, settings, notes)
     with clock.phase("original", "measuring the original"):
-        evaluator = Evaluator(subject.graph, splits.search, settings.metric, threads=settings.threads)
+        evaluator, reporter = (
+            Evaluator(subject.graph, part, settings.metric, threads=settings.threads)
+            for part in (splits.search, splits.report)
+        )
     with clock.phase("calibration", "calibrating"):
         learned = learn(subject, splits.calibration, settings)
-    return Study(subject, splits, learned, evaluator, settings, notes, clock)
+    return Study(subject, splits, learned, evaluator, reporter, settings, notes, clock)
 
 
 def find(study: Study, budget: Budget, journal: Path | None, *, ship_on_interrupt: bool) -> SearchResult:
