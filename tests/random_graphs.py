@@ -14,9 +14,10 @@ BATCH, SIDE = 2, 8
 class Builder:
     """Grows a network node by node; `pool` holds the four-dimensional tensors made so far, by shape."""
 
-    def __init__(self, seed: int, opset: int = 17) -> None:
+    def __init__(self, seed: int, opset: int = 17, batch: int | str = BATCH) -> None:
         self.random = np.random.default_rng(seed)
         self.opset = opset
+        self.batch = batch
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.pool: list[tuple[str, tuple[int, ...]]] = [("x", (BATCH, 3, SIDE, SIDE))]
@@ -57,7 +58,7 @@ class Builder:
         outputs = []
         for name, shape in self.pool[-self.pick(1, 2) :]:
             n = shape[1]
-            if self.pick(0, 1):
+            if self.batch != BATCH or self.pick(0, 1):
                 flat = self.op("Flatten", self.op("GlobalAveragePool", name))
             else:
                 flat, n = self.op("Reshape", name, self.ints(BATCH, -1)), int(np.prod(shape[1:]))
@@ -68,7 +69,7 @@ class Builder:
         graph = helper.make_graph(
             self.nodes,
             "random",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, 3, SIDE, SIDE])],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [self.batch, 3, SIDE, SIDE])],
             [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in dict.fromkeys(outputs)],
             self.constants,
         )
@@ -276,8 +277,8 @@ def _normalise_channels(b: Builder, x: Tensor) -> None:
 GROWTHS: tuple[Grow, ...] = (
     *([_conv] * 5), _transposed, _batch_norm, _batch_norm, _instance_norm, _activation, _activation,
     _spelled_hard_swish, _prelu, _scale, _squeeze_excite, _join, _join, _join, _concat, _concat, _split, _slice,
-    _stride, _gather, _pad, _pad_space, _there_and_back, _shuffle, _shuffle, _squeeze_and_back, _pool, _resize, _depth_to_space,
-    _space_to_depth, _tile, _normalise_channels,
+    _stride, _gather, _pad, _pad_space, _there_and_back, _shuffle, _shuffle, _squeeze_and_back, _pool, _resize,
+    _depth_to_space, _space_to_depth, _tile, _normalise_channels,
 )  # fmt: skip
 
 
