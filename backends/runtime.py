@@ -12,7 +12,6 @@ from amcc.backends.to_onnx import build_model
 from amcc.errors import DataError, ModelError
 from amcc.ir import Array, Graph, Opaque
 from amcc.passes.protos import element_type, form, tensor_proto
-from amcc.passes.wire import is_plain
 
 if TYPE_CHECKING:
     import onnx
@@ -179,7 +178,7 @@ class _Lent:
         import onnxruntime
         from onnx import StringStringEntryProto, TensorProto
 
-        if array.nbytes <= _LARGEST_EMBEDDED or not is_plain(array) or array.dtype.isbuiltin != 1:
+        if array.nbytes <= _LARGEST_EMBEDDED or array.dtype.kind not in "biufc":
             return tensor_proto(name, array)
         self.values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
         return TensorProto(

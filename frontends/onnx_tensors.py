@@ -53,7 +53,7 @@ class TensorReader:
                     inline = TensorProto(data_type=tensor.data_type, dims=shape, raw_data=bytes(raw))
                     return frozen(numpy_helper.to_array(inline))
                 return frozen(numpy_helper.to_array(tensor))
-            array = np.frombuffer(raw, dtype=dtype.newbyteorder("<"), count=int(np.prod(shape)))
+            array = np.frombuffer(raw, dtype=dtype, count=int(np.prod(shape)))
             return frozen(array.reshape(shape))
         except (ValueError, TypeError) as error:
             raise ModelError(f"its data does not fill {dtype.name}{list(shape)}: {error}", where=where) from None

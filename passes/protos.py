@@ -98,8 +98,7 @@ def tensor_proto(name: str, array: Array) -> onnx.TensorProto:
     from onnx import TensorProto, numpy_helper
 
     number = element_type(array.dtype.name)
-    if array.dtype.kind in "iufbc" and array.dtype.isbuiltin == 1:
-        array = np.asarray(array, array.dtype.newbyteorder("<"))
+    if array.dtype.kind in "biufc":
         return TensorProto(name=name, dims=array.shape, data_type=number, raw_data=array.tobytes())
     return numpy_helper.from_array(array, name)
 

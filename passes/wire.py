@@ -3,6 +3,7 @@
 A file is a message; a message is a sequence of fields, each a tag (field number and wire type), for
 lengths a byte count, and the payload. A weight's bytes are one field (`raw_data`) of a tensor, so they
 can be mapped where they lie, and written straight from an array.
+ONNX is little-endian, and so are the machines that the runtimes are built for.
 Source: protobuf.dev/programming-guides/encoding; field numbers from onnx.proto.
 """
 
@@ -148,13 +149,12 @@ def write_model(file: BinaryIO, model: onnx.ModelProto, contents: dict[str, Arra
 
 
 def write_array(file: BinaryIO, array: Array) -> None:
-    """The array's elements in order, little-endian; large strided arrays are copied a part at a time."""
+    """The array's elements in order; large strided arrays are copied a part at a time."""
     if not array.flags.c_contiguous and array.nbytes > _LARGEST_COPY and array.ndim > 1:
         for part in array:
             write_array(file, part)
         return
-    flat = np.ascontiguousarray(array).reshape(-1)
-    file.write(flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8).data)
+    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def is_plain(array: Array) -> bool:
