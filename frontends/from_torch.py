@@ -65,14 +65,12 @@ def from_exported(program: ExportedProgram) -> Graph:
 def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     import torch
 
-    if isinstance(given, Mapping):
-        args, kwargs = (), dict(given)
-    elif isinstance(given, tuple | list):
-        args, kwargs = tuple(given), {}
-    else:
-        args, kwargs = (given,), {}
-    args = tuple(torch.as_tensor(a) if hasattr(a, "__array__") else a for a in args)
-    kwargs = {name: torch.as_tensor(a) if hasattr(a, "__array__") else a for name, a in kwargs.items()}
+    def tensor(value: Any) -> Any:
+        return torch.as_tensor(value) if hasattr(value, "__array__") else value
+
+    kwargs = {name: tensor(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
+    several = given if isinstance(given, tuple | list) else () if isinstance(given, Mapping) else (given,)
+    args = tuple(map(tensor, several))
     if not any(isinstance(a, torch.Tensor) for a in (*args, *kwargs.values())):
         raise ModelError(
             f"the example inputs hold no tensor: {type(given).__name__}",
@@ -106,9 +104,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _captured(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool
-) -> ExportedProgram:
+def _captured(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool) -> ExportedProgram:
     """The exported program, with an open leading dimension if that can be."""
     import torch
 
@@ -160,7 +156,9 @@ def _explained(error: Exception, name: str) -> ModelError:
     message = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     hint = next((advice for pattern, advice in _ADVICE if pattern.search(text)), None)
     hint = hint or "check that the module runs on the example inputs"
-    return ModelError(f"torch.export cannot capture {name}: {message}", where=_user_line(error.__traceback__), hint=hint)
+    return ModelError(
+        f"torch.export cannot capture {name}: {message}", where=_user_line(error.__traceback__), hint=hint
+    )
 
 
 def _user_line(trace: TracebackType | None) -> str | None:
@@ -220,7 +218,9 @@ def _untranslated(error: Exception, program: ExportedProgram, name: str) -> Mode
         last = next((line.strip() for line in reversed(chain[-1].splitlines()) if line.strip()), type(error).__name__)
         return ModelError(f"torch.onnx cannot translate {name}: {last}", hint="spell the call in simpler operators")
     stem = operator[1].split(".")[1].strip("_")
-    traced = (n.meta for n in program.graph.nodes if str(n.target).split(".")[1:2] and n.name.strip("_").startswith(stem))
+    traced = (
+        n.meta for n in program.graph.nodes if str(n.target).split(".")[1:2] and n.name.strip("_").startswith(stem)
+    )
     return ModelError(
         f"ONNX has no operator for {operator[1]}, which {name} calls",
         where=_traced_line(next(traced, {})),

@@ -22,15 +22,20 @@ def clean(graph: Graph, state: Collection[str]) -> Graph:
     Args:
         state: parameters of the source's state dict: never folded, merged or left out.
     """
-    graph = infer(graph, fold_params=False)
-    split = _without_sequences(graph)
-    if split is not graph:
-        graph = infer(split, fold_params=False)
-    graph = _without_noops(graph, state)
-    graph = _without_zero_biases(graph, state)
+    graph = _inferred(graph, state)
+    graph = _inferred(_without_noops(_without_sequences(graph), state), state)
+    graph = _without_noops(_without_zero_biases(_with_spatial_sizes(graph), state), state)
     graph = _with_equal_merged(graph, state).live()
     verify(graph, after="cleaning the capture")
     return graph
+
+
+def _inferred(graph: Graph, state: Collection[str]) -> Graph:
+    """Shape inference that takes the state for inputs, so that nothing is folded that a user may retrain."""
+    held = {name: array for name, array in graph.params.items() if name in state}
+    others = {name: array for name, array in graph.params.items() if name not in state}
+    opened = infer(graph.replace(inputs=(*graph.inputs, *held), params=others))
+    return opened.replace(inputs=graph.inputs, params={**held, **opened.params})
 
 
 def substituted(graph: Graph, names: dict[str, str], nodes: Iterable[Node] | None = None) -> Graph:
@@ -133,6 +138,8 @@ def _unchanged(graph: Graph, node: Node, state: Collection[str]) -> str:
         return node.inputs[0]
     if node.op in ("Mul", "Div", "Add", "Sub"):
         return _neutral(graph, node, state)
+    if node.op == "Expand" and _repeated(graph, node):
+        return node.inputs[0]
     if node.op not in _MOVES or data is None or data.shape is None or "?" in data.shape:
         return ""
     if data.shape != output.shape or not data.dtype or data.dtype != output.dtype:
@@ -150,6 +157,21 @@ def _unchanged(graph: Graph, node: Node, state: Collection[str]) -> str:
     return node.inputs[0] if same else ""
 
 
+_BROADCAST = frozenset({"Add", "And", "Div", "Equal", "Greater", "Less", "Max", "Min", "Mul", "Or", "Sub", "Where"})
+
+
+def _repeated(graph: Graph, node: Node) -> bool:
+    """Whether all readers of an expanded tensor broadcast it themselves, to the same shape."""
+    shape = graph.values[node.outputs[0]].shape
+
+    def fits(name: str) -> bool:
+        return name != node.outputs[0] and graph.values[name].shape == shape
+
+    readers = graph.consumers.get(node.outputs[0], ())
+    known = shape is not None and "?" not in shape and node.outputs[0] not in graph.outputs
+    return known and all(reader.op in _BROADCAST and any(map(fits, reader.inputs)) for reader in readers)
+
+
 def _neutral(graph: Graph, node: Node, state: Collection[str]) -> str:
     """The other operand, where one is a constant number that does nothing."""
     nothing = 1 if node.op in ("Mul", "Div") else 0
@@ -163,6 +185,23 @@ def _neutral(graph: Graph, node: Node, state: Collection[str]) -> str:
         if shape is not None and array.ndim <= len(shape) and bool((array == nothing).all()):
             return other
     return ""
+
+
+def _with_spatial_sizes(graph: Graph) -> Graph:
+    """Resize to a computed size of which only batch and channels are dynamic: the others, by their axes."""
+    constants: dict[str, Array] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        sizes, shape = node.input(3) if node.op == "Resize" else "", graph.values[node.outputs[0]].shape
+        spatial = [dim for dim in (shape or ())[2:] if isinstance(dim, int)]
+        if sizes and sizes not in graph.params and shape and len(spatial) == len(shape) - 2 > 0:
+            target = f"{node.name}_sizes"
+            constants[target] = frozen(np.array(spatial, np.int64))
+            axes = tuple(range(2, len(shape)))
+            inputs = (*node.inputs[:3], target)
+            node = node.replace(inputs=inputs, attributes={**node.attributes, "axes": axes})
+        nodes.append(node)
+    return _with_constants(graph.replace(nodes=tuple(nodes)), constants)
 
 
 def _without_zero_biases(graph: Graph, state: Collection[str]) -> Graph:

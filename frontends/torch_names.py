@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -41,14 +42,13 @@ def named(model: onnx.ModelProto, program: ExportedProgram, name: str) -> Graph:
 
 
 def _rename_symbols(graph: onnx.GraphProto) -> None:
-    """torch's own symbols: the leading one is the batch, and inference finds the others again."""
-    for value in graph.input:
-        for dim in value.type.tensor_type.shape.dim[:1]:
-            if dim.dim_param:
-                dim.dim_param = BATCH
-    for value in (*graph.output, *graph.value_info):
+    """torch's own symbols: the leading one is the batch, and inference finds what is made of it."""
+    first = {d.dim_param for value in graph.input for d in value.type.tensor_type.shape.dim[:1]} - {""}
+    for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:
+            if dim.dim_param in first:
+                dim.dim_param = BATCH
+            elif dim.dim_param:
                 dim.ClearField("dim_param")
 
 
@@ -73,13 +73,14 @@ def _renamed_param(graph: Graph, old: str, new: str) -> Graph:
 
 
 def _call(node: onnx.NodeProto) -> tuple[str, str]:
-    """The submodule's path, and the name of the call in torch's graph."""
+    """The submodule's path, and the name of the call in it without its number."""
     notes = {p.key: p.value for p in node.metadata_props}
     scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
     if len(scopes) < 2:
         return "", node.op_type.lower()
     path = str(scopes[-2])
-    return ("" if path.startswith("_empty_nn_module") else path), str(scopes[-1])
+    call = re.sub(r"(_[0-9]+)+$", "", str(scopes[-1])).strip("_")
+    return ("" if path.startswith("_empty_nn_module") else path), call or node.op_type.lower()
 
 
 def _with_calls(graph: Graph, calls: Mapping[str, tuple[str, str]]) -> Graph:
@@ -97,7 +98,9 @@ def _with_calls(graph: Graph, calls: Mapping[str, tuple[str, str]]) -> Graph:
         taken.add(name)
         for index, output in enumerate(node.outputs):
             if output:
-                names[output] = outputs.get(output) or (name if len(node.outputs) == 1 else _free(f"{name}:{index}", taken))
+                names[output] = outputs.get(output) or (
+                    name if len(node.outputs) == 1 else _free(f"{name}:{index}", taken)
+                )
                 taken.add(names[output])
         nodes.append(node.replace(name=name, source=path))
     values = {names.get(n, n): Value(names.get(n, n), v.dtype, v.shape) for n, v in graph.values.items()}
@@ -138,6 +141,8 @@ def _metadata(graph: Graph, program: ExportedProgram, ties: Mapping[str, str], s
     notes: dict[str, Sequence[str] | Mapping[str, str]] = {
         BUFFERS: [n for n in floats if n not in trained and n not in statistics],
         KEPT: [n for n in graph.params if n in state and (graph.params[n].size == 1 or n not in floats)],
-        TIED: {alias: first for alias, first in ties.items() if first in graph.params and alias in signature.parameters},
+        TIED: {
+            alias: first for alias, first in ties.items() if first in graph.params and alias in signature.parameters
+        },
     }
     return {key: json.dumps(value) for key, value in notes.items() if value}

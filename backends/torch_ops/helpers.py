@@ -72,9 +72,10 @@ def pad_axis(x, axis, before, after, mode):
 HELPERS["resize"] = '''
 def resize(x, mode, size=None, scale_factor=None, *, coordinates, rounding, cubic, exclude):
     """ONNX Resize over the spatial axes, one after the other, each by its matrix of weights."""
+    factors = scale_factor if isinstance(scale_factor, tuple) else (scale_factor,) * (x.ndim - 2)
     for i, old in enumerate(x.shape[2:]):
-        new = size[i] if size else int(old * scale_factor[i])
-        scale = new / old if size else scale_factor[i]
+        new = size[i] if size else int(old * factors[i])
+        scale = new / old if size else factors[i]
         if new == old and scale == 1:
             continue
         weights = resize_weights(old, new, scale, mode, coordinates, rounding, cubic, exclude)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from amcc.backends.torch_ops.movement import FAR, sizes, span
+from amcc.backends.torch_ops.names import quoted
 from amcc.backends.torch_ops.writer import Table, Writer, call, nested, number, spelled
 from amcc.ir import Node
 
@@ -49,14 +50,14 @@ def _scatter_elements(w: Writer, node: Node) -> str:
         return f"{x}.scatter({axis}, {index}, {update})"
     names = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
     if reduction not in names:
-        raise w.unsupported(node, f"with reduction {reduction!a}")
+        raise w.unsupported(node, f"with reduction {quoted(reduction)}")
     return f'{x}.scatter_reduce({axis}, {index}, {update}, "{names[reduction]}")'
 
 
 def _scatter_nd(w: Writer, node: Node) -> str:
     reduction = w.text(node, "reduction", "none")
     if reduction not in ("none", "add"):
-        raise w.unsupported(node, f"with reduction {reduction!a}")
+        raise w.unsupported(node, f"with reduction {quoted(reduction)}")
     index = f"tuple({w.tensor(node, 1)}.unbind(-1))"
     accumulate = ", accumulate=True" if reduction == "add" else ""
     return f"{w.tensor(node, 0)}.index_put({index}, {w.tensor(node, 2)}{accumulate})"
@@ -90,7 +91,7 @@ def _arange(w: Writer, node: Node) -> str:
 
 def _einsum(w: Writer, node: Node) -> str:
     operands = [w.tensor(node, i) for i in range(len(node.inputs))]
-    return call("torch.einsum", ascii(w.text(node, "equation", "")), *operands)
+    return call("torch.einsum", quoted(w.text(node, "equation", "")), *operands)
 
 
 def _top_k(w: Writer, node: Node) -> str:

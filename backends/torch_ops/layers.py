@@ -174,15 +174,18 @@ def _batch_norm(w: Writer, node: Node) -> str:
     eps = w.real(node, "epsilon", 1e-5)
     momentum = f"{1 - float(w.real(node, 'momentum', 0.9)):.7g}"
     rank = w.rank(node)
+    bare = w.absent(node.input(1), 1) and w.absent(node.input(2), 0)
     if scale is not None and rank in (2, 3, 4, 5):
         code = call(
             f"nn.BatchNorm{max(rank - 2, 1)}d",
             str(scale.shape[0]),
             eps=None if eps == "1e-05" else eps,
             momentum=None if momentum == "0.1" else momentum,
+            affine="False" if bare else None,
             dtype=_dtype_option(w, scale),
         )
-        if layer := w.layer(code, *_weights(node, ("weight", "bias", "running_mean", "running_var"))):
+        affine = [] if bare else _weights(node, ("weight", "bias"))
+        if layer := w.layer(code, *affine, *_weights(node, ("running_mean", "running_var"), first=3)):
             return f"{layer}({x})"
     scale_, bias, mean, variance = (w.tensor(node, i) for i in (1, 2, 3, 4))
     return f"F.batch_norm({x}, {mean}, {variance}, {scale_}, {bias}, self.training, {momentum}, {eps})"
@@ -199,6 +202,8 @@ def _instance_norm(w: Writer, node: Node) -> str:
         code = call(f"nn.InstanceNorm{rank - 2}d", str(scale.shape[0]), **options)
         if layer := w.layer(code, *_weights(node, ("weight", "bias"))):
             return f"{layer}({x})"
+    if w.absent(node.input(1), 1) and w.absent(node.input(2), 0):
+        return call("F.instance_norm", x, eps=eps)
     return call("F.instance_norm", x, weight=w.tensor(node, 1), bias=w.tensor(node, 2), eps=eps)
 
 
@@ -241,8 +246,9 @@ def _layer_norm(w: Writer, node: Node) -> str:
         if layer := w.layer(code, *affine):
             return f"{layer}({x})"
     if fits:
-        bias = w.tensor(node, 2) if node.input(2) else None
-        return call("F.layer_norm", x, spelled(over), w.tensor(node, 1), bias=bias, eps=eps)
+        weight = None if w.absent(node.input(1), 1) else w.tensor(node, 1)
+        bias = None if w.absent(node.input(2), 0) else w.tensor(node, 2)
+        return call("F.layer_norm", x, spelled(over), weight=weight, bias=bias, eps=eps)
     result = f"F.layer_norm({x}, {spelled(over)}, eps={eps}) * {w.tensor(node, 1)}"
     return f"{result} + {w.tensor(node, 2)}" if node.input(2) else result
 

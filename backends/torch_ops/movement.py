@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from amcc.backends.torch_ops.names import quoted
 from amcc.backends.torch_ops.window import padded
 from amcc.backends.torch_ops.writer import Table, Writer, call, nested, number, spelled
 from amcc.ir import Node, Shape
@@ -76,7 +77,7 @@ def _pad(w: Writer, node: Node) -> str:
         return padded(x, begin[first:], end[first:], "" if float(value) == 0 else value)
     kind = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}.get(mode)
     if kind is None:
-        raise w.unsupported(node, f"in mode {mode!a}")
+        raise w.unsupported(node, f"in mode {quoted(mode)}")
     if rank in (3, 4, 5) and min(*begin, *end) >= 0 and not any((*begin[:2], *end[:2])):
         pairs = [p for b, e in zip(begin[:1:-1], end[:1:-1], strict=True) for p in (b, e)]
         return f'F.pad({x}, {spelled(pairs)}, mode="{kind}")' if any(pairs) else x

@@ -23,7 +23,13 @@ def attribute(segment: str) -> str:
         return f"[{segment}]"
     if segment.isidentifier() and segment.isascii() and not keyword.iskeyword(segment) and segment[:2] != "__":
         return f".{segment}"
-    return f"[{segment!a}]"
+    return f"[{quoted(segment)}]"
+
+
+def quoted(text: str) -> str:
+    """A string literal, ASCII alone."""
+    literal = ascii(text)
+    return f'"{literal[1:-1]}"' if literal == f"'{text}'" and '"' not in text else literal
 
 
 def path(key: str) -> str:

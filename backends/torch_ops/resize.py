@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from amcc.backends.torch_ops.names import quoted
 from amcc.backends.torch_ops.writer import Table, Writer, call, number, spelled
 from amcc.ir import Node
 
@@ -69,7 +70,7 @@ def _written(
     sizes: list[int] | None,
 ) -> str:
     if mode not in ("nearest", "linear", "cubic"):
-        raise w.unsupported(node, f"in mode {mode!a}")
+        raise w.unsupported(node, f"in mode {quoted(mode)}")
     rank = w.rank(node)
     if rank not in (3, 4, 5) or (scales is not None and scales[:2] != [1.0, 1.0]):
         raise w.unsupported(node, "over batch or channels")
@@ -78,13 +79,14 @@ def _written(
     if sizes is not None:
         options = {"size": spelled(sizes[2:])}
     else:
-        options = {"scale_factor": spelled([number(s) for s in (scales or [])[2:]])}
+        factors = [number(s) for s in (scales or [])[2:]]
+        options = {"scale_factor": factors[0] if len(set(factors)) == 1 else spelled(factors)}
     x = w.tensor(node, 0)
     plain = _interpolation(w, node, mode, coordinates, rounding, scales, exclude, cubic)
     if plain is not None:
         return call("F.interpolate", x, **options, **plain)
-    named = {"coordinates": ascii(coordinates), "rounding": ascii(rounding), "cubic": cubic, "exclude": str(exclude)}
-    return call(w.helper("resize"), x, ascii(mode), **options, **named)
+    named = {"coordinates": quoted(coordinates), "rounding": quoted(rounding), "cubic": cubic, "exclude": str(exclude)}
+    return call(w.helper("resize"), x, quoted(mode), **options, **named)
 
 
 def _interpolation(

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from amcc.backends.torch_ops.names import keys, path
-from amcc.backends.torch_ops.writer import BUFFERS, TIED, Statement, Writer, call, noted, spelled
+from amcc.backends.torch_ops.names import keys, path, quoted
+from amcc.backends.torch_ops.writer import TIED, Statement, Writer, call
 from amcc.ir import Array
 
 
@@ -27,7 +27,7 @@ class State:
         names = dict.fromkeys(name for s in live for name in sorted(s.params))
         self._loose = [name for name in names if writer.keys[name] not in owned]
         statistics = {i for node in graph.nodes if node.op == "BatchNormalization" for i in node.inputs[3:5]}
-        self._buffers = statistics | noted(graph, BUFFERS)
+        self._buffers = statistics | writer.buffers
         held = {writer.keys[name]: array for name, array in graph.params.items()}
         self._order = self._first_use(live)
         self.arrays: dict[str, Array] = {key: held[key] for key in owned | {writer.keys[n] for n in self._loose}}
@@ -75,13 +75,13 @@ class State:
         dtype = array.dtype.name
         zeros = call(
             "torch.zeros",
-            spelled(array.shape) if array.ndim != 1 else str(array.shape[0]),
+            *(str(size) for size in array.shape) if array.ndim else ("()",),
             dtype=None if dtype == "float32" else self._writer.torch_dtype(dtype),
         )
-        comment = f"  # {name!a} in the source" if key != name else ""
+        comment = f"  # {quoted(name)} in the source" if key != name else ""
         if array.dtype.kind in "iub" or name in self._buffers:
             above, _, last = key.rpartition(".")
-            return f"{path(above)}.register_buffer({last!a}, {zeros}){comment}"
+            return f"{path(above)}.register_buffer({quoted(last)}, {zeros}){comment}"
         return f"{path(key)} = nn.Parameter({zeros}){comment}"
 
 

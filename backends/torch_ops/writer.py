@@ -76,6 +76,7 @@ class Writer:
         self.graph = graph
         self.keys = keys(graph.params)
         self.kept = noted(graph, KEPT)
+        self.buffers = noted(graph, BUFFERS)
         self.layers: dict[str, Layer] = {}
         self.marks: dict[str, str] = {}
         self.aliases: dict[str, str] = {}
@@ -211,6 +212,10 @@ class Writer:
             return None
         self.current.layers.add(prefix)
         return path(prefix)
+
+    def absent(self, name: str, value: float) -> bool:
+        """Whether a scale or bias is one that PyTorch leaves out: not in the source, or not trained and neutral."""
+        return not name or (name in self.buffers and bool((self.graph.params[name] == value).all()))
 
     def helper(self, name: str) -> str:
         """A function that the written file defines where it is used."""
