@@ -24,7 +24,7 @@ _LATER = ("latency", "memory")
 _COUNT = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SUFFIXES: dict[Key, dict[str, int]] = {"flops": _COUNT, "params": _COUNT, "size": _BYTES}
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z%]*)")
+_NUMBER = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})\s*([A-Za-z%]*)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import itertools
+from collections.abc import Iterator
 
-from amcc.budget import Budget, Costs
+import numpy as np
+from hypothesis import strategies as st
+
+from amcc.budget import Budget, Costs, Limits
 from amcc.ir import Array
 from amcc.search import GroupInfo, Problem
 
@@ -12,19 +16,19 @@ from amcc.search import GroupInfo, Problem
 class Chain:
     """A chain of 3x3 convolutions; group i is the output of layer i, the last layer is not pruned.
 
-    Layers after a stage of `stage` layers halve the image. Every group i costs the score
+    After every `stage` layers the image halves and the width doubles. Every group i costs the score
     `weight[i] * (share removed) ** power[i]`, so the best plan can be computed.
     """
 
-    def __init__(self, groups: int, *, seed: int = 0, width: int = 32, stage: int = 4, multiple: int = 1) -> None:
+    def __init__(self, groups: int, *, seed: int = 0, width: int = 16, stage: int = 2, multiple: int = 1) -> None:
         random = np.random.default_rng(seed)
         self.sizes = np.array([width * 2 ** min(i // stage, 2) for i in range(groups)], dtype=np.int64)
-        side = np.array([max(32 >> (i // stage), 4) for i in range(groups + 1)], dtype=np.int64)
-        self.area = side**2
+        self.side = np.array([max(32 >> (i // stage), 4) for i in range(groups + 1)], dtype=np.int64)
+        self.area = self.side**2
         self.multiple = multiple
         self.weight = random.dirichlet(np.full(groups, 0.6))
         self.power = random.uniform(1.2, 3.0, groups)
-        self.evaluations = 0
+        self.scored: list[tuple[int, ...]] = []
 
     def cost(self, keep: Array) -> Costs:
         channels = np.concatenate([[3], keep, [10]])
@@ -33,31 +37,21 @@ class Chain:
         return Costs(flops=int((weights * self.area).sum()), params=params, size=4 * params)
 
     def score(self, keep: Array) -> float:
-        self.evaluations += 1
-        return float(1.0 - (self.weight * (1.0 - keep / self.sizes) ** self.power).sum())
+        self.scored.append(tuple(keep.tolist()))
+        return 1.0 - self.loss(keep)
+
+    def loss(self, keep: Array) -> float:
+        return float((self.weight * (1.0 - keep / self.sizes) ** self.power).sum())
 
     def losses(self) -> list[Array]:
-        return [
-            w * (np.arange(n + 1) / n) ** p for w, n, p in zip(self.weight, self.sizes, self.power, strict=True)
-        ]
+        return [w * (np.arange(n + 1) / n) ** p for w, n, p in zip(self.weight, self.sizes, self.power, strict=True)]
 
     def groups(self) -> list[GroupInfo]:
-        fan_in = [3, *self.sizes[:-1].tolist()]
-        side = np.sqrt(self.area).astype(int)
+        c = [3, *self.sizes[:-1].tolist()]
+        facts = enumerate(zip(self.sizes.tolist(), c, self.side.tolist(), strict=False))
         return [
-            GroupInfo(
-                index=i,
-                name=f"conv{i}",
-                size=int(n),
-                n=int(n),
-                c=fan_in[i],
-                h=int(side[i]),
-                w=int(side[i]),
-                k=3,
-                macs=int(9 * n * fan_in[i] * self.area[i]),
-                multiple=self.multiple,
-            )
-            for i, n in enumerate(self.sizes)
+            GroupInfo(i, f"conv{i}", n, n=n, c=c, h=s, w=s, k=3, macs=9 * n * c * s * s, multiple=self.multiple)
+            for i, (n, c, s) in facts
         ]
 
     def problem(self, budget: str, *, losses: bool = True, why: str = "") -> Problem:
@@ -70,3 +64,54 @@ class Chain:
             magnitudes=[np.sort(np.random.default_rng(i).random(n)) for i, n in enumerate(self.sizes)],
             why=why,
         )
+
+
+@st.composite
+def problems(draw: st.DrawFn, *, reachable: bool = True) -> Problem:
+    """Any monotone cost: products of pairs of groups and of groups with themselves, offsets, any limits."""
+    count = draw(st.integers(1, 5))
+    groups = [
+        GroupInfo(
+            index=i,
+            name=f"g{i}",
+            size=(size := draw(st.integers(1, 12))),
+            n=size,
+            c=draw(st.integers(1, 9)),
+            macs=draw(st.integers(0, 99)),
+            multiple=draw(st.sampled_from([1, 1, 2, 4, 8])),
+            minimum=draw(st.integers(0, 5)),
+        )
+        for i in range(count)
+    ]
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    pairs = random.integers(0, 30, (2, count, count)) * (random.random((2, count, count)) < 0.5)
+    single = random.integers(0, 30, (2, count))
+    fixed = random.integers(0, 50, 2)
+
+    def cost(keep: Array) -> Costs:
+        flops, params = (int(keep @ pairs[r] @ keep + single[r] @ keep + fixed[r]) for r in range(2))
+        return Costs(flops, params, 4 * params)
+
+    def between(low: int, high: int) -> int | None:
+        value = draw(st.none() | st.integers(0 if not reachable else low, high))
+        return value
+
+    largest = cost(np.array([g.size for g in groups]))
+    least = cost(np.array([g.widths()[0] for g in groups]))
+    limits = Limits(
+        between(least.flops, largest.flops), between(least.params, largest.params), between(least.size, largest.size)
+    )
+    return Problem(
+        groups=groups,
+        limits=limits,
+        cost=cost,
+        score=lambda keep: float(keep.sum()),
+        losses=[np.cumsum(np.append(0.0, random.random(g.size))) for g in groups],
+        magnitudes=[random.random(g.size) for g in groups],
+    )
+
+
+def plans(problem: Problem) -> Iterator[Array]:
+    """Every feasible keep, whether it fits or not."""
+    for keep in itertools.product(*problem.widths):
+        yield np.array(keep, dtype=np.int64)

@@ -49,6 +49,7 @@ class Actor(nn.Module):
         )
 
     def forward(self, states: Tensor) -> Tensor:
+        """The actions of a batch of states."""
         found: Tensor = self.layers(states)
         return found
 
@@ -63,6 +64,7 @@ class Critic(nn.Module):
         )
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        """The values of a batch of states and actions."""
         found: Tensor = self.layers(torch.cat([states, actions], dim=1))
         return found
 

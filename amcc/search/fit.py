@@ -15,6 +15,7 @@ each group at its end: costs are monotone, so a step that does not fit now will 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 import numpy as np
 
@@ -31,6 +32,7 @@ CLOSE = 0.99
 """The share of the tightest limit that a plan should use, where widths are fine enough."""
 
 _TRIALS = 500
+_LEVELS = 8
 _HALVINGS = 24
 
 
@@ -112,27 +114,30 @@ def _widen(problem: Problem, keep: Array, prefer: Prefer) -> Array:
 
 
 def _exchange(problem: Problem, keep: Array, prefer: Prefer) -> Array | None:
-    """The first trade of one step up for some steps down that comes close, or the best one seen.
+    """One group wider, another narrower: the best liked trade that comes close to the limit.
 
-    None if no trade of the first `_TRIALS` uses more of the budget than `keep` does.
+    If none comes close, the one that comes closest; None if none uses more than `keep` does.
+    Groups to widen are tried in the policy's order, by one step before by more, `_TRIALS` trades
+    in all.
     """
-    steps = {g: w for g in range(len(keep)) if (w := problem.wider(g, int(keep[g]))) is not None}
-    ups = sorted(steps, key=lambda g: (-prefer(keep, g, steps[g]), g))
+    limits = problem.limits
+    above = [widths[widths > k][:_LEVELS].tolist() for widths, k in zip(problem.widths, keep, strict=True)]
+    ups = [(place, group, width) for group, widths in enumerate(above) for place, width in enumerate(widths)]
+    ups.sort(key=lambda up: (up[0], -prefer(keep, up[1], up[2]), up[1]))
     downs = [int(g) for g in np.flatnonzero(keep > problem.smallest)]
-    pairs = [(up, down) for up in ups for down in downs if up != down]
-    best, used = None, problem.limits.use(problem.cost(keep))
-    for up, down in pairs[:_TRIALS]:
+    best, closest, likes = None, min(limits.use(problem.cost(keep)), CLOSE), -np.inf
+    for (_, up, width), down in islice(((u, d) for u in ups for d in downs if u[1] != d), _TRIALS):
         tried = keep.copy()
-        tried[up] = steps[up]
+        tried[up] = width
         widths = problem.widths[down]
         widest = bisect_widths(problem, tried, down, int(widths.searchsorted(keep[down])) - 1)
         if widest is None:
             continue
         tried[down] = widest
-        if (use := problem.limits.use(problem.cost(tried))) > used:
-            best, used = tried, use
-            if use >= CLOSE:
-                break
+        use = min(limits.use(problem.cost(tried)), CLOSE)
+        liked = prefer(keep, up, width) - prefer(tried, down, problem.wider(down, widest) or widest)
+        if use > closest or (use == CLOSE and liked > likes):
+            best, closest, likes = tried, use, liked
     return best
 
 

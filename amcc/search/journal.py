@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -171,5 +171,5 @@ def _json(facts: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, (Mapping, Sequence)) or value is None else str(value)
+    text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import floor
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -114,13 +115,13 @@ class Ddpg:
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose the rules' plans, random ones, the agent's, and trades around the best."""
-        from amcc.search.agent import Agent, truncated_normal
+        from amcc.search.agent import Agent
 
         environment = Environment(problem)
         of_agent, of_warmup, of_refine = seed.spawn(3)
         agent = Agent(FEATURES, environment.steps, of_agent)
         random = np.random.default_rng(of_warmup)
-        best, best_score, played = None, -np.inf, 0
+        best, best_score, played = problem.smallest, -np.inf, 0
 
         def told(keep: Array, score: float) -> None:
             nonlocal best, best_score, played
@@ -134,10 +135,9 @@ class Ddpg:
                 told(proposal.keep, (yield proposal))
 
         for episode in range(min(self.warmup, episodes // 4)):
-            if best is not None and (episode + 1) * self.perturb // 1 > episode * self.perturb // 1:
-                sparsity = 1.0 - best / problem.full
-                drawn = np.array([truncated_normal(float(s), self.spread, random) for s in sparsity])
-                keep = fit(problem, (1.0 - drawn) * problem.full)
+            near = played > 0 and floor((episode + 1) * self.perturb) > floor(episode * self.perturb)
+            if near:
+                keep = fit(problem, disturbed(problem, best, self.spread, random))
             else:
                 keep = fit(problem, environment.walk(lambda state: random.random()))
             told(keep, (yield Proposal(self.name, keep)))
@@ -149,8 +149,7 @@ class Ddpg:
             agent.learn()
             noise *= self.decay
 
-        if best is not None:
-            yield from refine(problem, best, best_score, episodes - played, np.random.default_rng(of_refine))
+        yield from refine(problem, best, best_score, episodes - played, np.random.default_rng(of_refine))
 
     def _rules(self, problem: Problem) -> list[Policy]:
         if not self.rules:
@@ -158,6 +157,14 @@ class Ddpg:
         found: list[Policy] = [Lagrange()] if problem.losses is not None else []
         found.append(Uniform())
         return [*found, Magnitude()] if problem.magnitudes is not None else found
+
+
+def disturbed(problem: Problem, keep: Array, spread: float, random: np.random.Generator) -> Array:
+    """Widths wanted (float [groups]) around a plan: every sparsity moved by truncated normal noise."""
+    from amcc.search.agent import truncated_normal
+
+    sparsity = [truncated_normal(1.0 - float(share), spread, random) for share in keep / problem.full]
+    return (1.0 - np.array(sparsity)) * problem.full
 
 
 def refine(problem: Problem, best: Array, best_score: float, episodes: int, random: np.random.Generator) -> Play:

@@ -13,15 +13,17 @@ import numpy as np
 from amcc.budget import Costs
 from amcc.errors import UsageError
 from amcc.ir import Array
-from amcc.search.fit import along, fill
+from amcc.search.fit import Prefer, along, fill
 from amcc.search.problem import Problem
 
 Scaling = Literal["raw", "root", "relative"]
 
 _SWEEPS = 8
-_HALVINGS = 30
+_HALVINGS = 18
 _NORM = 8
 _ENOUGH = 0.998
+_TRADES = 200
+_CANDIDATES = 8
 
 
 def uniform(problem: Problem) -> Array:
@@ -94,7 +96,55 @@ def lagrange(problem: Problem, scaling: Scaling = "raw") -> Array:
                 break
         else:
             low = middle
-    return fill(problem, found, saved_for_cost)
+    return _traded(problem, fill(problem, found, saved_for_cost), losses, saved_for_cost)
+
+
+def _traded(problem: Problem, keep: Array, losses: Sequence[Array], prefer: Prefer) -> Array:
+    """Descent by trades: one group a step wider, another as much narrower as the limits then ask.
+
+    One multiplier reaches only the convex hull of the losses; where widths are coarse the rest of
+    the way is worth having. Only the most and the least deserving groups are tried against each other.
+    """
+
+    def below(group: int) -> float:
+        narrower = keep.copy()
+        narrower[group] = problem.widths[group][places[group] - 1]
+        return prefer(narrower, group, int(keep[group]))
+
+    for _ in range(_TRADES):
+        places = [int(widths.searchsorted(k)) for widths, k in zip(problem.widths, keep, strict=True)]
+        wider = {g: w for g in range(len(keep)) if (w := problem.wider(g, int(keep[g]))) is not None}
+        ups = sorted(wider, key=lambda g: (-prefer(keep, g, wider[g]), g))[:_CANDIDATES]
+        downs = sorted((g for g in range(len(keep)) if places[g] > 0), key=lambda g: (below(g), g))[:_CANDIDATES]
+        pairs = ((up, down) for up in ups for down in downs if up != down)
+        trades = (_trade(problem, keep, losses, (up, wider[up]), (down, places[down])) for up, down in pairs)
+        filled = (fill(problem, trade, prefer) for trade in trades if trade is not None)
+        better = next((plan for plan in filled if _total(losses, plan) < _total(losses, keep) * (1 - 1e-9)), None)
+        if better is None:
+            break
+        keep = better
+    return keep
+
+
+def _total(losses: Sequence[Array], keep: Array) -> float:
+    return float(sum(curve[width] for curve, width in zip(losses, keep, strict=True)))
+
+
+def _trade(
+    problem: Problem, keep: Array, losses: Sequence[Array], up: tuple[int, int], down: tuple[int, int]
+) -> Array | None:
+    """The plan after a trade, if it fits at a lower loss: `up` is (group, width), `down` (group, place)."""
+    tried = keep.copy()
+    tried[up[0]] = up[1]
+    gain = losses[up[0]][keep[up[0]]] - losses[up[0]][up[1]]
+    curve = losses[down[0]]
+    for width in problem.widths[down[0]][: down[1]][::-1]:
+        if curve[width] - curve[keep[down[0]]] >= gain * (1 - 1e-9):
+            return None
+        tried[down[0]] = width
+        if problem.fits(tried):
+            return tried
+    return None
 
 
 def _scaled(curve: Array, scaling: Scaling) -> Array:
