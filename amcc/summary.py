@@ -165,6 +165,17 @@ class Summary(Document):
     warnings: tuple[str, ...]
     timings: Timings
 
+    def __str__(self) -> str:
+        lines = [f"{self.model}: {', '.join(line.asked for line in self.budget)}, found by {self.policy}"]
+        for name, change in self.totals:
+            lines.append(f"  {name:<12} {change.before:,} -> {change.after:,} ({change.ratio:.3f})")
+        for split, measured in (("search", self.metric.search), ("report", self.metric.report)):
+            if measured is not None:
+                values = f"{measured.before:.4f} -> {measured.after:.4f}"
+                lines.append(f"  {self.metric.name:<12} {values} on the {split} split ({measured.samples} samples)")
+        lines.append(f"  certificate  {self.certificate.error:.1e} (tolerance {self.certificate.tolerance:.0e})")
+        return "\n".join(lines)
+
     def write(self, path: Path) -> None:
         """Write `summary.json`."""
         path.write_text(dumps(self), encoding="utf-8")

@@ -95,9 +95,7 @@ def test_missing_model(shop: Shop) -> None:
 
 def external(shop: Shop, location: str) -> Path:
     path = shop.folder / "big.onnx"
-    onnx.save_model(
-        tiny_models.onnx_model(), path, save_as_external_data=True, location="big.bin", size_threshold=0
-    )
+    onnx.save_model(tiny_models.onnx_model(), path, save_as_external_data=True, location="big.bin", size_threshold=0)
     model = onnx.load(path, load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
@@ -171,7 +169,8 @@ def test_a_pickle_is_not_opened(shop: Shop, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "budget", ["speed=0.5", "flops", "flops=", "flops=-0.5", "flops=0", "flops=1.5", "flops=half", "flops=0.5MB", "", "="]
+    "budget",
+    ["speed=0.5", "flops", "flops=", "flops=-0.5", "flops=0", "flops=1.5", "flops=half", "flops=0.5MB", "", "="],
 )
 def test_budgets_that_make_no_sense(shop: Shop, budget: str) -> None:
     shop.refuses(lambda: shop.compile(budget=budget), "budget")
@@ -230,7 +229,14 @@ def test_plan_of_another_model(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("removed", [99]), ("removed", "all"), ("kept", -1), ("size", 3), ("name", "conv9"), ("slices", {"conv1.weight": 1})],
+    [
+        ("removed", [99]),
+        ("removed", "all"),
+        ("kept", -1),
+        ("size", 3),
+        ("name", "conv9"),
+        ("slices", {"conv1.weight": 1}),
+    ],
 )
 def test_plan_edited_into_nonsense(shop: Shop, key: str, value: object) -> None:
     path = planned(shop)

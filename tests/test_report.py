@@ -75,7 +75,14 @@ def test_the_terminal_shows_everything_asked_for() -> None:
     text = shown(summary())
     for part in ("conv[1]", "8", "16", "a, b, +1", "100.0% -> 50.0%", "latency", "2.00", "98.50% -> 97.50%"):
         assert part in text
-    for part in ("report split", "certificate", "1.0e-07", "99.7% of the MACs", "flops=0.5: 500 of 1,000", "<synthetic>"):
+    for part in (
+        "report split",
+        "certificate",
+        "1.0e-07",
+        "99.7% of the MACs",
+        "flops=0.5: 500 of 1,000",
+        "<synthetic>",
+    ):
         assert part in text
 
 
