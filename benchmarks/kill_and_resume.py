@@ -1,0 +1,90 @@
+"""A search killed with SIGKILL at random moments and taken up again, against one left alone: same plan, same bytes.
+
+    python benchmarks/kill_and_resume.py [KILLS]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import ROOT, SHARED, amcc, cifar, machine, table
+
+SEED = 0
+EPISODES = 120
+
+
+def command(folder: Path, out: Path) -> list[str]:
+    """The compilation under test: the default search, recovery included."""
+    options = {"--budget": "flops=0.5", "--data": folder / "search.npz", "--calib": folder / "calib.npz", "-o": out}
+    options |= {"--episodes": EPISODES, "--eval-samples": 500, "--calib-samples": 300, "--seed": SEED}
+    pairs = [str(part) for option in options.items() for part in option]
+    return ["compile", str(SHARED / "models" / "resnet20.onnx"), *pairs]
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """Of the files that must not differ."""
+    names = ("model.onnx", "plan.json", "model.safetensors", "model.py")
+    return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in names}
+
+
+def lines(journal: Path) -> int:
+    """Episodes written so far."""
+    return journal.read_bytes().count(b"\n") if journal.is_file() else 0
+
+
+def kill_once(arguments: list[str], journal: Path, moment: random.Random, log: Path) -> tuple[bool, int]:
+    """Start, wait for a random moment of the search, kill; whether it was still running, and the episodes then."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before = lines(journal)
+    with log.open("ab") as sink:
+        process = subprocess.Popen([sys.executable, "-m", "amcc.cli", *arguments], stdout=sink, stderr=sink, env=env)
+        while process.poll() is None and lines(journal) <= before:
+            time.sleep(0.005)
+        time.sleep(moment.uniform(0, 0.8))
+        running = process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return running, lines(journal)
+
+
+def main(kills: int) -> int:
+    """Kill and compare; 1 if anything differs."""
+    moment = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cifar("search", folder / "search.npz", "--count", "1000")
+        cifar("fit", folder / "calib.npz", "--count", "300")
+        calm = amcc(*command(folder, folder / "calm.amcc"))
+        if calm.code:
+            print(calm.err)
+            return 1
+        out, rows = folder / "killed.amcc", []
+        journal = out.with_name(out.name + ".journal.jsonl")
+        for number in range(kills):
+            running, episodes = kill_once(command(folder, out), journal, moment, folder / "log")
+            rows.append([number + 1, "in the search" if running else "too late", episodes])
+            if not running:
+                print((folder / "log").read_text()[-2000:])
+                return 1
+        last = amcc(*command(folder, out))
+        if last.code:
+            print(last.err)
+            return 1
+        same = {key: value == hashes(out)[key] for key, value in hashes(folder / "calm.amcc").items()}
+    print(machine())
+    print(table(["kill", "when", "lines in the journal then"], rows))
+    print(table(["file", "same bytes"], [[key, "yes" if value else "NO"] for key, value in same.items()]))
+    print(f"{calm.seconds:.0f} s undisturbed")
+    return int(not all(same.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
