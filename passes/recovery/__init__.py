@@ -1,0 +1,10 @@
+"""Recovery without training: what calibration inputs teach about the network that is left."""
+
+from __future__ import annotations
+
+from amcc.passes.recovery.gram import Statistics, calibrate
+from amcc.passes.recovery.rank import Ranking, rank
+from amcc.passes.recovery.repair import repair
+from amcc.passes.recovery.solve import reconstruct
+
+__all__ = ["Ranking", "Statistics", "calibrate", "rank", "reconstruct", "repair"]
