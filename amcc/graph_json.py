@@ -6,7 +6,6 @@ Weights are not in it. Dimensions are integers, or text where they are known onl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -214,13 +213,10 @@ def _group(group: Group) -> JsonGroup:
 
 
 def _slice(piece: Slice) -> JsonSlice:
-    indices = tuple(tuple(int(i) for i in unit) for unit in piece.indices)
-    plain = _is_counting(indices)
-    return JsonSlice(param=piece.param, axis=piece.axis, indices=None if plain else indices)
-
-
-def _is_counting(indices: Iterable[tuple[int, ...]]) -> bool:
-    return all(unit == (place,) for place, unit in enumerate(indices))
+    flat = np.concatenate(piece.indices)
+    if len(flat) == len(piece.indices) and np.array_equal(flat, np.arange(len(flat))):
+        return JsonSlice(param=piece.param, axis=piece.axis, indices=None)
+    return JsonSlice(param=piece.param, axis=piece.axis, indices=tuple(tuple(unit.tolist()) for unit in piece.indices))
 
 
 def _lock(lock: Lock) -> JsonLock:

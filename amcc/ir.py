@@ -196,9 +196,12 @@ def topological(nodes: Iterable[Node]) -> Iterator[Node]:
     Raises:
         ModelError: the nodes form a cycle; names the nodes on it.
     """
+    ordered = list(nodes)
+    if _is_ordered(ordered):
+        yield from ordered
+        return
     import networkx as nx
 
-    ordered = list(nodes)
     producer = {o: i for i, node in enumerate(ordered) for o in node.outputs if o}
     dependencies: nx.DiGraph[int] = nx.DiGraph()
     dependencies.add_nodes_from(range(len(ordered)))
@@ -209,6 +212,12 @@ def topological(nodes: Iterable[Node]) -> Iterator[Node]:
     except nx.NetworkXUnfeasible:
         cycle = [ordered[i].label for i, _ in nx.find_cycle(dependencies)]
         raise ModelError(f"the graph has a cycle through {', '.join(cycle[:6])}") from None
+
+
+def _is_ordered(nodes: list[Node]) -> bool:
+    """Whether no node reads what a later one, or itself, makes."""
+    last_made = {output: index for index, node in enumerate(nodes) for output in node.outputs if output}
+    return all(last_made.get(name, -1) < index for index, node in enumerate(nodes) for name in node.reads)
 
 
 def verify(graph: Graph, *, after: str = "frontend") -> None:
