@@ -10,7 +10,7 @@ import numpy as np
 
 from amcc.errors import ModelError
 from amcc.frontends.onnx_attributes import read_attribute
-from amcc.frontends.onnx_checks import check_names, check_numbers
+from amcc.frontends.onnx_checks import check_names, check_numbers, check_text
 from amcc.frontends.onnx_file import read_model
 from amcc.frontends.onnx_tensors import TensorReader
 from amcc.ir import Array, Attribute, Graph, Node, Opaque, Shape, Value, frozen, topological, verify
@@ -38,6 +38,7 @@ def from_onnx(path: str | Path, *, input_shapes: Mapping[str, Shape] | None = No
     path = Path(path)
     model = read_model(path)
     try:
+        check_text(model)
         graph = bind_inputs(_Builder(model.graph, TensorReader(path)).build(model), input_shapes or {})
     except ModelError as error:
         where = f"{path}: {error.where}" if error.where else str(path)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from amcc.errors import ModelError
 from amcc.ir import Array, Graph
+
+if TYPE_CHECKING:
+    import onnx
 
 # Operators whose float parameters are trained weights; elsewhere an infinity can be meant (masks, bounds).
 _WEIGHTED = frozenset(
@@ -29,6 +34,22 @@ _WEIGHTED = frozenset(
 )
 # Elements looked at together: enough to be fast, few enough not to fill the memory.
 _CHUNK = 1 << 20
+
+
+def check_text(model: onnx.ModelProto) -> None:
+    """Every name is text: protocol buffers hand over what is not as bytes.
+
+    Raises:
+        ModelError: a name is damaged.
+    """
+    graph = model.graph
+    described = (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *graph.node)
+    texts: list[object] = [graph.name, *(d.name for d in described), *(o.domain for o in model.opset_import)]
+    texts += [text for p in model.metadata_props for text in (p.key, p.value)]
+    for node in graph.node:
+        texts += [node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    if damaged := next((text for text in texts if not isinstance(text, str)), None):
+        raise ModelError(f"the name {damaged!r} is not UTF-8 text", hint="the file is damaged; copy it again")
 
 
 def check_names(graph: Graph) -> None:

@@ -48,6 +48,8 @@ def quotient(dim: Dim, by: Dim) -> Dim | None:
     whole, part = parse(dim), parse(by)
     if whole is None or part is None or part[0] == 0 or whole[0] % part[0]:
         return None
+    if whole[0] == 0:
+        return 0
     symbols = list(whole[1])
     for symbol in part[1]:
         if symbol not in symbols:

@@ -1,7 +1,8 @@
 """Dynamic dimensions by probing: compute with two concrete sizes for every symbol and compare.
 
 What comes out equal is static. What scales with a symbol, or the product of two, is its multiple.
-Anything else is `"?"`.
+Anything else is `"?"`. Both sizes are large: what depends on a symbol only while it is small, as the
+first eight samples of any batch do, counts as static.
 """
 
 from __future__ import annotations
