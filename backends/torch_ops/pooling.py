@@ -18,14 +18,17 @@ def _window(w: Writer, node: Node) -> tuple[Window, int]:
 
 
 def _complete(w: Writer, node: Node, window_: Window) -> Window:
-    """Rounding up, spelled as padding: the last window is filled behind the end."""
-    spatial, made = w.shape(node)[2:], w.output_shape(node)
+    """Rounding up, spelled as padding: the last window that starts before the end's padding is filled."""
     end = list(window_.end)
-    for i, (size, out) in enumerate(zip(spatial, (made or ())[2:], strict=True)):
-        if not isinstance(size, int) or not isinstance(out, int):
+    for i, size in enumerate(w.shape(node)[2:]):
+        if not isinstance(size, int):
             raise w.unsupported(node, "with ceil_mode and uneven padding over an axis of unknown size")
-        covered = (out - 1) * window_.strides[i] + window_.dilations[i] * (window_.kernel[i] - 1) + 1
-        end[i] = max(end[i], covered - size - window_.begin[i])
+        extent = window_.dilations[i] * (window_.kernel[i] - 1) + 1
+        stride, inside = window_.strides[i], size + window_.begin[i]
+        steps = max(-(-(inside + end[i] - extent) // stride), 0)
+        if steps * stride >= inside:
+            steps -= 1
+        end[i] = max(end[i], steps * stride + extent - inside)
     return Window(window_.kernel, window_.strides, window_.dilations, window_.begin, tuple(end))
 
 
@@ -186,12 +189,9 @@ def _hardmax(w: Writer, node: Node) -> str:
 def _lrn(w: Writer, node: Node) -> str:
     size = w.integer(node, "size", 1)
     alpha, beta, bias = w.real(node, "alpha", 1e-4), w.real(node, "beta", 0.75), w.real(node, "bias", 1.0)
-    x = w.tensor(node, 0)
-    if size % 2:
-        return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {bias})"
-    sides = spelled((0,) * (2 * (w.rank(node) - 2)) + ((size - 1) // 2, size // 2))
-    squares = f"F.pad({x}.square(), {sides}).unfold(1, {size}, 1).sum(-1)"
-    return f"{x} / ({bias} + {float(alpha) / size!r} * {squares}).pow({beta})"
+    if not size % 2:  # implementations disagree on which side the longer half is
+        raise w.unsupported(node, f"over an even number of channels ({size})")
+    return f"F.local_response_norm({w.tensor(node, 0)}, {size}, {alpha}, {beta}, {bias})"
 
 
 def _mean_variance(w: Writer, node: Node) -> str:

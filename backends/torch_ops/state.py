@@ -47,7 +47,7 @@ class State:
         """Other keys under which the source knows a parameter: key -> key."""
         try:
             ties = json.loads(self._writer.graph.metadata.get(TIED, "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         found: dict[str, str] = {}
         for alias, name in ties.items() if isinstance(ties, dict) else ():

@@ -265,9 +265,10 @@ def noted(graph: Graph, key: str) -> frozenset[str]:
     """The parameters that the graph's metadata lists under a key."""
     try:
         names = json.loads(graph.metadata.get(key, "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return frozenset()
-    return frozenset(n for n in names if n in graph.params) if isinstance(names, list) else frozenset()
+    listed = names if isinstance(names, list) else []
+    return frozenset(n for n in listed if isinstance(n, str) and n in graph.params)
 
 
 def number(value: object) -> str:
