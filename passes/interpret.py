@@ -231,6 +231,8 @@ def _completed(inferred: onnx.TypeProto | None, stated: onnx.TypeProto) -> onnx.
     """The inferred type, with what only the graph states filled in."""
     if inferred is None or inferred.WhichOneof("value") is None:
         return stated
+    if inferred.WhichOneof("value") != "tensor_type":
+        return inferred
     dtype, shape = read_type(inferred)
     stated_dtype, stated_shape = read_type(stated)
     if shape is None:

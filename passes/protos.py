@@ -207,7 +207,7 @@ def node_proto(node: Node, version: int) -> onnx.NodeProto:
     return NodeProto(
         name=node.name,
         op_type=node.op,
-        domain=node.domain,
+        domain=node.domain or None,
         input=node.inputs,
         output=node.outputs,
         attribute=[attribute_proto(n, a, kinds.get(n)) for n, a in node.attributes.items()],
