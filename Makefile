@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread a test process: the processes share the cores among themselves.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check format-check lint types imports format install wheel clean
+.PHONY: demo test fuzz check format-check lint types imports format install wheel clean
 
 demo: $(VENV)/.amcc
 	$(BIN)/amcc compile examples/digits/model.onnx --budget flops=0.5 \
@@ -23,6 +23,9 @@ demo: $(VENV)/.amcc
 
 test: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev
+	AMCC_FUZZ=20000 $(ONE_THREAD) $(BIN)/python -m pytest tests/test_exactness.py
 
 check: format-check lint types imports test
 

@@ -1,6 +1,6 @@
 """A search killed with SIGKILL at random moments and taken up again, against one left alone: same plan, same bytes.
 
-    python benchmarks/kill_and_resume.py [KILLS]
+python benchmarks/kill_and_resume.py [KILLS]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The nine light graphs of the onnx package at half their MACs: random weights, pure slices, certificate.
 
-    python benchmarks/light_graphs.py [NAME...]
+python benchmarks/light_graphs.py [NAME...]
 """
 
 from __future__ import annotations

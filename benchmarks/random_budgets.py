@@ -33,7 +33,9 @@ WITHIN = 0.01
 def count(model: onnx.ModelProto) -> dict[str, int]:
     """MACs of one sample and floating-point parameters, from onnx's own shapes."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)}
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*inferred.value_info, *inferred.output)
+    }
     weights = {i.name: list(i.dims) for i in inferred.initializer if i.data_type == onnx.TensorProto.FLOAT}
     macs = 0
     for node in inferred.node:

@@ -1,0 +1,107 @@
+"""How long things take: `amcc --help`, `amcc inspect` of a ResNet-50, a search episode against its evaluation.
+
+python benchmarks/speed.py [help] [inspect] [episode]
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from common import SHARED, amcc, cifar, machine, table
+from light_graphs import LIGHT, with_random_weights
+
+SAMPLES, EPISODES = 1000, 12
+
+
+def timed(run: Callable[[], object], times: int) -> float:
+    """Median seconds."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def help_time() -> list[object]:
+    """`amcc --help`, the console script where it is installed, else the module."""
+    script = Path(sys.executable).with_name("amcc")
+    command = [str(script)] if script.is_file() else [sys.executable, "-m", "amcc.cli"]
+    taken = timed(lambda: subprocess.run([*command, "--help"], check=True, capture_output=True), 15)
+    return ["amcc --help", f"{taken:.3f} s", "0.3 s", taken < 0.3]
+
+
+def inspect_time() -> list[object]:
+    """`amcc inspect` of a ResNet-50 with random weights, the whole process."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "resnet50.onnx"
+        onnx.save(with_random_weights(onnx.load(LIGHT / "light_resnet50.onnx")), model)
+        taken = timed(lambda: amcc("inspect", model), 5)
+    return ["amcc inspect resnet50.onnx", f"{taken:.2f} s", "3 s", taken < 3]
+
+
+def episode_time() -> list[object]:
+    """A whole episode of a ResNet-56 search over running its candidate on the same 1,000 images."""
+    from amcc.backends.runtime import Session
+    from amcc.budget import Budget
+    from amcc.data import load_data
+    from amcc.metric import Evaluator
+    from amcc.progress import Clock, Silent
+    from amcc.search import search
+    from amcc.settings import Settings
+    from amcc.stages import DataSpec, Notes, candidate, problem_of
+    from amcc.study import open_subject, prepare
+
+    with tempfile.TemporaryDirectory() as name:
+        data = cifar("search", Path(name) / "search.npz", "--count", str(SAMPLES))
+        calib = cifar("fit", Path(name) / "fit.npz", "--count", "1000")
+        settings = Settings(eval_samples=SAMPLES, episodes=EPISODES)
+        clock = Clock(Silent())
+        subject = open_subject(SHARED / "models" / "resnet56.onnx", None, None, settings, clock)
+        study = prepare(subject, DataSpec(data, calib, data), settings, clock, Notes())
+        dataset = load_data(data, subject.graph)
+        evaluator = Evaluator(subject.graph, dataset, None)
+        budget = Budget.parse("flops=0.5")
+        seconds: list[float] = []
+        running: list[float] = []
+
+        def score(graph: object) -> float:
+            found = evaluator.score(graph)  # type: ignore[arg-type]
+            seconds.append(time.perf_counter())
+            return found
+
+        problem = problem_of(subject, study.learned, budget, settings, score)
+        begin = time.perf_counter()
+        result = search(problem, "ddpg", episodes=EPISODES, seed=0)
+        for record in result.records:
+            keep = np.asarray(record.keep)
+            graph = candidate(subject, study.learned, subject.channels.removal(keep, study.learned.orders))
+            session = Session(graph)
+            batches = [{n: a[i : i + 250] for n, a in dataset.inputs.items()} for i in range(0, SAMPLES, 250)]
+            session.run(batches[0])
+            running.append(timed(lambda s=session, bs=batches: [s.run(b) for b in bs], 3))  # type: ignore[misc]
+    episodes = np.diff([begin, *seconds])
+    ratio = float(np.median(episodes[1:]) / np.median(running))
+    shown = f"{np.median(episodes[1:]):.2f} s over {np.median(running):.2f} s = {ratio:.2f}x"
+    return ["an episode over its evaluation (ResNet-56)", shown, "1.5x", ratio < 1.5]
+
+
+def main(names: list[str]) -> int:
+    """Measure; 1 if one falls short."""
+    all_of_them = {"help": help_time, "inspect": inspect_time, "episode": episode_time}
+    rows = [all_of_them[name]() for name in names or all_of_them]
+    print(machine())
+    print(table(["what", "measured", "wanted below", "met"], [[*r[:3], "yes" if r[3] else "NO"] for r in rows]))
+    return int(not all(row[3] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
