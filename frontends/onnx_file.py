@@ -137,11 +137,14 @@ def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
 
 
 def _upgraded(path: Path) -> onnx.ModelProto:
-    """The model in operator set 7, read anew with all data inside: the converter wants it there."""
-    from onnx import external_data_helper, version_converter
+    """The model in operator set 7, read anew as the converter wants it: data inside, parameters listed as inputs."""
+    from onnx import external_data_helper, helper, version_converter
 
     model = _parsed(path, mapped=False)
     old = _opset(model)
+    listed = {i.name for i in model.graph.input}
+    unlisted = [t for t in model.graph.initializer if t.name not in listed]
+    model.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in unlisted)
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
         return version_converter.convert_version(model, OLDEST_OPSET)

@@ -12,6 +12,13 @@ from amcc.passes.protos import dtype_name, node_proto
 
 Inputs = Sequence["Array | None"]
 
+
+def without_repeats(array: Array) -> Array:
+    """The array with length 1 on every axis along which it only repeats (stride 0)."""
+    repeats = (stride == 0 and size > 1 for stride, size in zip(array.strides, array.shape, strict=True))
+    return array[tuple(slice(0, 1) if repeat else slice(None) for repeat in repeats)]
+
+
 # What depends on more than its inputs.
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
@@ -63,7 +70,8 @@ def _reference(node: Node, inputs: Inputs, opset: int) -> tuple[Array, ...]:
     feeds = {name: array for name, array in zip(node.inputs, inputs, strict=True) if name}
     with np.errstate(all="ignore"):
         results = ReferenceEvaluator(function).run(None, feeds, attributes={})
-    return tuple(frozen(np.asarray(result)) for result in results)
+    arrays = [np.asarray(result) for result in results]
+    return tuple(frozen(array.astype(object) if array.dtype.kind == "U" else array) for array in arrays)
 
 
 def _axes(node: Node, inputs: Inputs) -> tuple[int, ...] | None:
@@ -121,7 +129,7 @@ def _cast(node: Node, inputs: Inputs) -> Array | None:
     if "O" in (data.dtype.kind, target.kind) or "saturate" in node.attributes:
         return None
     with np.errstate(all="ignore"):
-        return data.astype(target, copy=False)
+        return np.broadcast_to(without_repeats(data).astype(target, copy=False), data.shape)
 
 
 def _expand(node: Node, inputs: Inputs) -> Array | None:

@@ -205,8 +205,9 @@ class Interpreter:
             return False
         if not self._weights.isdisjoint(inputs) and not self._fold_params:
             return False
-        data = self._content(inputs[0], 0)
-        assert data is not None
+        if any(name in self._varying for name in inputs):  # shape arithmetic; large tensors of it are of no use
+            return self._size(node) <= _LARGEST_RESULT
+        data = self._constants[inputs[0]]
         if node.op in LAYOUT:
             shared = len(self._graph.consumers.get(inputs[0], ())) > 1 and inputs[0] in self._graph.params
             widens = node.op == "Cast" and not is_float(data)

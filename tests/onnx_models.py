@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,12 @@ def drawn(*shape: int, seed: int = 0) -> Array:
 def light_models() -> list[Path]:
     """Real topologies with constant weights that the onnx package brings along."""
     return sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
+
+
+@functools.cache
+def operator_cases() -> list[Any]:
+    """onnx's own test of every operator: a model and its data; one in three, to be quick."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with np.errstate(all="ignore"):
+        return sorted(collect_testcases(None), key=lambda case: str(case.name))[::3]

@@ -177,10 +177,11 @@ def test_functions_are_inlined(tmp_path: Path) -> None:
     assert [n.op for n in graph.nodes] == ["Mul", "Add", "Mul", "Add"]
 
 
-def test_old_operator_sets_are_upgraded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_old_operator_sets_are_upgraded(tmp_path: Path, listed: bool) -> None:
     normalize = node("BatchNormalization", ["c", *"sbmv"], "n", is_test=1, epsilon=1e-3)
     params = {"w": WEIGHT} | {name: np.ones(4, np.float32) for name in "sbmv"}
-    inputs = {"x": [1, 3, 8, 8]} | {name: list(array.shape) for name, array in params.items()}
+    inputs = {"x": [1, 3, 8, 8]} | {name: list(array.shape) for name, array in params.items() if listed}
     conv = node("Conv", ["x", "w"], "c")
     made = model(
         [conv, normalize, node("Dropout", ["n"], "y", is_test=1)], inputs, ["y"], params, opset=6, ir_version=3

@@ -102,8 +102,8 @@ def test_precisions_that_the_runtime_lacks_run_in_float32(dtype: str, runs_as: s
     x = drawn(2, 3, 6, 6)
     session = Session(network(dtype=dtype), threads=1)
     assert session.precision == runs_as
-    for given in (x, x.astype(dtype)):
-        found = session.run({"x": given})["y"]
+    for fed in (x, x.astype(dtype)):
+        found = session.run({"x": fed})["y"]
         assert found.dtype == np.dtype(runs_as)
         np.testing.assert_allclose(found.astype(np.float32), by_numpy(x), rtol=tolerance, atol=tolerance)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +19,7 @@ from amcc.frontends.from_onnx import from_onnx
 from amcc.ir import Array, Graph, Node, Value, frozen
 from amcc.passes import wire
 from amcc.passes.shapes import infer
-from tests.onnx_models import drawn, light_models, model, node, runtime, save
+from tests.onnx_models import drawn, light_models, model, node, operator_cases, runtime, save
 
 NODES = [
     node("Conv", ["x", "w", "b"], "c", name="conv", pads=[1, 1, 1, 1]),
@@ -195,19 +194,11 @@ def test_trained_networks_compute_the_same(shared: Path, tmp_path: Path) -> None
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@functools.cache
-def operator_cases() -> list[Any]:
-    """onnx's own test of every operator: a model and its data; one in three, to be quick."""
-    from onnx.backend.test.case.node import collect_testcases
-
-    with np.errstate(all="ignore"):
-        return sorted(collect_testcases(None), key=lambda case: str(case.name))[::3]
-
-
 # Their Range starts at a tensor of one dimension: invalid, and unseen as long as the shape is unknown.
 FAULTY = ("test_affine_grid_2d_expanded", "test_affine_grid_2d_align_corners_expanded")
 
 
+@pytest.mark.slow
 def test_every_operator_passes_through(tmp_path: Path) -> None:
     compared = 0
     for case in operator_cases():
