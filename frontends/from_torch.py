@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +72,7 @@ def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     kwargs = {name: tensor(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
     several = given if isinstance(given, tuple | list) else () if isinstance(given, Mapping) else (given,)
     args = tuple(map(tensor, several))
-    if not any(isinstance(a, torch.Tensor) for a in (*args, *kwargs.values())):
+    if not any(True for _ in _tensors((args, kwargs))):
         raise ModelError(
             f"the example inputs hold no tensor: {type(given).__name__}",
             hint="pass a tensor, a tuple of the arguments of one call, or a dict of keyword arguments",
@@ -112,17 +113,15 @@ def _captured(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
         with torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
 
-    batches = {a.shape[0] for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor) and a.ndim}
+    tensors = list(_tensors((args, kwargs)))
+    batches = {a.shape[0] for a in tensors if a.ndim}
     if dynamic_batch and len(batches) == 1:
-        several = _several if batches == {1} else lambda a: a  # torch takes a 1 for a constant
+        several = _doubled if batches == {1} else lambda a: a  # to torch a 1 is a constant
         batch = torch.export.Dim("batch")
-
-        def opened(a: Any) -> Any:
-            return {0: batch} if isinstance(a, torch.Tensor) and a.ndim else None
-
-        shapes: Any = tuple(map(opened, args)) if not kwargs else {n: opened(a) for n, a in kwargs.items()}
         try:
-            return export(tuple(map(several, args)), {n: several(a) for n, a in kwargs.items()}, shapes)
+            given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+            shapes = _mapped(lambda a: {0: batch} if a.ndim else None, given, lambda other: None)
+            return export(_mapped(several, args), _mapped(several, kwargs), shapes)
         except Exception:  # whatever stands in the way: a fixed batch is tried next, and its error told
             pass
     try:
@@ -131,10 +130,35 @@ def _captured(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
         raise _explained(error, type(module).__name__) from error
 
 
-def _several(value: Any) -> Any:
+def _doubled(value: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return torch.cat([value, value]) if isinstance(value, torch.Tensor) and value.ndim else value
+    return torch.cat([value, value]) if value.ndim else value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in nested arguments."""
+    found: list[torch.Tensor] = []
+    _mapped(found.append, value)
+    yield from found
+
+
+def _mapped(
+    function: Callable[[torch.Tensor], Any], value: Any, otherwise: Callable[[Any], Any] = lambda other: other
+) -> Any:
+    """Nested arguments with a function of every tensor in its place."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(function, item, otherwise) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = [_mapped(function, item, otherwise) for item in value]
+        if isinstance(value, list):
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return otherwise(value)
 
 
 _ADVICE = (
@@ -218,9 +242,7 @@ def _untranslated(error: Exception, program: ExportedProgram, name: str) -> Mode
         last = next((line.strip() for line in reversed(chain[-1].splitlines()) if line.strip()), type(error).__name__)
         return ModelError(f"torch.onnx cannot translate {name}: {last}", hint="spell the call in simpler operators")
     stem = operator[1].split(".")[1].strip("_")
-    traced = (
-        n.meta for n in program.graph.nodes if str(n.target).split(".")[1:2] and n.name.strip("_").startswith(stem)
-    )
+    traced = (n.meta for n in program.graph.nodes if str(n.target).split(".")[1:2] and stem in n.name)
     return ModelError(
         f"ONNX has no operator for {operator[1]}, which {name} calls",
         where=_traced_line(next(traced, {})),

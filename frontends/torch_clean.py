@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from amcc.ir import Array, Graph, Node, frozen, verify
+from amcc.passes.protos import element_type
 from amcc.passes.shapes import infer
 
 # Elements of the largest constants that are compared.
@@ -119,12 +120,18 @@ def _without_noops(graph: Graph, state: Collection[str]) -> Graph:
     for node in graph.nodes:
         same = _unchanged(graph, node, state)
         if not same or (node.outputs[0] in graph.outputs and (same in kept or same in graph.outputs)):
-            nodes.append(node)
+            nodes.append(_as_cast(graph, node))
         else:
             names[node.outputs[0]] = same
             if node.outputs[0] in graph.outputs:
                 kept.add(same)
     return substituted(graph, names, nodes)
+
+
+def _as_cast(graph: Graph, node: Node) -> Node:
+    """CastLike to a known type as Cast, which folds."""
+    dtype = graph.values[node.inputs[1]].dtype if node.op == "CastLike" else ""
+    return node.replace(op="Cast", inputs=node.inputs[:1], attributes={"to": element_type(dtype)}) if dtype else node
 
 
 def _unchanged(graph: Graph, node: Node, state: Collection[str]) -> str:

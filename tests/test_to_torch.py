@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from amcc.backends.to_torch import torch_source, write_torch
+from amcc.backends.torch_ops import EMITTERS
 from amcc.errors import ModelError, OutputError
 from amcc.frontends.from_onnx import from_onnx, from_proto
 from amcc.ir import Array, Graph
@@ -73,6 +74,10 @@ def test_operator(one: Case, tmp_path: Path) -> None:
     feeds = torch_cases.feeds(one, batch=3)
     expected = ReferenceEvaluator(model).run(None, feeds) if one.reference else in_ort(model, feeds)
     same(in_torch(graph_of(model), feeds, tmp_path), expected)
+
+
+def test_every_operator_has_a_case() -> None:
+    assert set(EMITTERS) == {one.op for one in CASES}
 
 
 # Whole graphs

@@ -21,7 +21,7 @@ class Case:
         constants: the inputs that follow; None leaves one out.
         outputs: how many.
         dynamic: give the leading dimension of the inputs a symbol.
-        low: of the random inputs' range, which ends at 3.
+        low, high: range of the random inputs.
         reference: compare with onnx's reference, where ONNX Runtime lacks the operator.
     """
 
@@ -34,6 +34,7 @@ class Case:
     dynamic: bool = False
     dtype: type = np.float32
     low: float = -3.0
+    high: float = 3.0
     reference: bool = False
     name: str = ""
 
@@ -76,7 +77,7 @@ def feeds(one: Case, batch: int | None = None) -> dict[str, Array]:
         elif np.issubdtype(one.dtype, np.integer):
             made[f"x{i}"] = rng.integers(int(one.low), 7, sizes).astype(one.dtype)
         else:
-            made[f"x{i}"] = rng.uniform(one.low, 3, sizes).astype(one.dtype)
+            made[f"x{i}"] = rng.uniform(one.low, one.high, sizes).astype(one.dtype)
     return made
 
 
@@ -107,6 +108,11 @@ ELEMENTWISE = [
     *(case(op) for op in _UNARY.split()),
     *(case(op, low=0.1) for op in ("Log", "Sqrt")),
     case("Acosh", low=1.1),
+    *(case(op, low=-0.9, high=0.9) for op in ("Acos", "Asin", "Atanh")),
+    *(case(f"Bitwise{op}", (2, 3), (2, 3), dtype=np.int32) for op in ("And", "Or", "Xor")),
+    case("BitwiseNot", (2, 3), dtype=np.int32),
+    *(case("BitShift", (2, 3), (2, 3), dtype=np.uint8, low=0, direction=way) for way in ("LEFT", "RIGHT")),
+    case("CastLike", (2, 3), constants=(i64(1),)),
     case("Selu", alpha=1.5, gamma=1.1),
     case("Elu", alpha=0.3),
     case("HardSigmoid", alpha=1 / 6, beta=0.5),
@@ -296,6 +302,7 @@ INDEXING = [
     case("Shape", start=1, end=3, dynamic=True),
     case("Size", dynamic=True),
     case("ConstantOfShape", (2,), dtype=np.int64, low=1.0),
+    case("Range", (), constants=(scalar(11, np.int64), scalar(2, np.int64)), dtype=np.int64),
     case("CumSum", (3, 4), constants=(scalar(1, np.int64),)),
     case("CumSum", (3, 4), constants=(scalar(0, np.int64),), exclusive=1, reverse=1),
     case("Trilu", (4, 5), constants=(scalar(1, np.int64),)),

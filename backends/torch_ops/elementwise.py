@@ -167,6 +167,11 @@ def _where(w: Writer, node: Node) -> str:
     return call("torch.where", w.tensor(node, 0), chosen, w.operand(node, 2))
 
 
+def _bit_shift(w: Writer, node: Node) -> str:
+    sign = "<<" if w.text(node, "direction", "LEFT") == "LEFT" else ">>"
+    return f"{w.operand(node, 0)} {sign} {w.operand(node, 1)}"
+
+
 def _cast(w: Writer, node: Node) -> str:
     from amcc.passes.protos import dtype_name
 
@@ -196,6 +201,7 @@ def _is_inf(w: Writer, node: Node) -> str:
 EMITTERS: Table = {
     **{op: _template(text) for op, text in UNARY.items()},
     **{op: _infix(sign) for op, sign in INFIX.items()},
+    "BitShift": _bit_shift,
     "Cast": _cast,
     "CastLike": _cast_like,
     "Celu": _rectifier("F.celu", 1.0),
