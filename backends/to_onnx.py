@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from amcc import __version__
-from amcc.errors import ModelError, OutputError
+from amcc.errors import OutputError
 from amcc.ir import Array, Graph, Value
 from amcc.passes.protos import element_type, node_proto, tensor_proto, type_proto
 from amcc.passes.wire import is_plain, write_array, write_model
@@ -139,17 +139,3 @@ class _Layout:
         for offset, array in self.beside:
             file.write(b"\0" * (offset - file.tell()))
             write_array(file, array)
-
-
-def check(model: onnx.ModelProto) -> None:
-    """Run onnx's checker.
-
-    Raises:
-        ModelError: what the checker says.
-    """
-    from onnx import checker
-
-    try:
-        checker.check_model(model)
-    except checker.ValidationError as error:
-        raise ModelError(f"onnx's checker refuses the model: {error}") from None
