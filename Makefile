@@ -18,7 +18,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: demo test fuzz check format-check lint types imports format install wheel clean
 
 demo: $(VENV)/.amcc
-	$(BIN)/amcc compile examples/digits/model.onnx --budget flops=0.5 \
+	$(BIN)/amcc compile examples/digits/model.onnx --budget flops=0.5 --round 8 \
 	    --data examples/digits/val.npz --calib examples/digits/calib.npz -o build/digits.amcc --force
 
 test: $(VENV)/.dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from amcc.artifacts import hashes, journal_path, output_folder
 from amcc.bench import bench
 from amcc.certificate import certify
-from amcc.errors import ModelError
+from amcc.errors import AmccError, ModelError
 from amcc.ir import Graph
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
@@ -108,30 +109,34 @@ def _recovered(shipment: Shipment, pure: Graph) -> Graph:
 
 
 def _metric(study: Study, pure: Graph, final: Graph) -> MetricLine:
-    searched, reported = (_measured(evaluator, pure, final) for evaluator in (study.evaluator, study.reporter))
-    return MetricLine(name=study.evaluator.name, search=searched, report=reported)
+    """On both splits; the pure slices, which interest few, on the search's alone."""
+    evaluator = study.evaluator
+    searched = _measured(evaluator, final, None if final is pure else evaluator.score(pure))
+    return MetricLine(name=evaluator.name, search=searched, report=_measured(study.reporter, final))
 
 
-def _measured(evaluator: Evaluator, pure: Graph, final: Graph) -> Measured:
-    after = evaluator.score(final)
+def _measured(evaluator: Evaluator, final: Graph, pure: float | None = None) -> Measured:
     return Measured(
         samples=len(evaluator.data),
         source=evaluator.data.source,
         before=evaluator.original,
-        after=after,
-        pure=after if final is pure else evaluator.score(pure),
+        after=evaluator.score(final),
+        pure=pure,
     )
 
 
 def _latency(original: Graph, final: Graph) -> tuple[Latency | None, Latency | None]:
-    from amcc.backends.to_onnx import to_onnx
+    from amcc.backends.to_onnx import write_onnx
 
-    try:
-        models = {"before": to_onnx(original).SerializeToString(), "after": to_onnx(final).SerializeToString()}
-        shapes = {name: original.shape(name) for name in original.inputs}
-        found = bench(models, runs=_BENCH_RUNS, warmup=2, seconds=_BENCH_SECONDS, input_shapes=shapes)
-    except (ModelError, ValueError):
-        return None, None
+    shapes = {name: original.shape(name) for name in original.inputs}
+    with tempfile.TemporaryDirectory() as name:
+        models = {which: Path(name) / f"{which}.onnx" for which in ("before", "after")}
+        try:
+            for path, graph in zip(models.values(), (original, final), strict=True):
+                write_onnx(graph, path)
+            found = bench(models, runs=_BENCH_RUNS, warmup=2, seconds=_BENCH_SECONDS, input_shapes=shapes)
+        except (AmccError, OSError):
+            return None, None
     before, after = (Latency(median=t.median, spread=t.spread, runs=t.runs) for t in found)
     return before, after
 

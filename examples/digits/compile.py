@@ -5,6 +5,7 @@ import amcc
 result = amcc.compile(
     "examples/digits/model.onnx",
     budget="flops=0.5",
+    round=8,
     data="examples/digits/val.npz",
     calib="examples/digits/calib.npz",
     out="build/digits.amcc",
