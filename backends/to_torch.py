@@ -56,6 +56,9 @@ def torch_source(graph: Graph) -> tuple[str, dict[str, Array]]:
 
 def _statement(w: Writer, node: Node) -> Statement | None:
     """The node as code; None if its output is its input."""
+    if node.outputs[0] in w.absorbed:
+        w.aliases[node.outputs[0]] = w.value(w.absorbed[node.outputs[0]])
+        return None
     w.current = statement = Statement(node)
     emitter = EMITTERS.get(node.op) if node.domain in ("", "ai.onnx") else None
     if emitter is None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from amcc.ir import Array, Graph, Node, frozen, verify
+from amcc.ir import Array, Graph, Node, Value, frozen, verify
 from amcc.passes.protos import element_type
 from amcc.passes.shapes import infer
 
@@ -25,7 +25,7 @@ def clean(graph: Graph, state: Collection[str]) -> Graph:
     """
     graph = _inferred(graph, state)
     graph = _inferred(_without_noops(_without_sequences(graph), state), state)
-    graph = _without_noops(_without_zero_biases(_with_spatial_sizes(graph), state), state)
+    graph = _without_zero_biases(_with_spatial_sizes(_with_plain_gathers(graph)), state)
     graph = _with_equal_merged(graph, state).live()
     verify(graph, after="cleaning the capture")
     return graph
@@ -86,8 +86,6 @@ def _without_sequences(graph: Graph) -> Graph:
 
 
 def _with_constants(graph: Graph, constants: dict[str, Array]) -> Graph:
-    from amcc.ir import Value
-
     made = {o for node in graph.nodes for o in node.outputs if o}
     values = {name: graph.values.get(name, Value(name, "", None)) for name in made}
     values.update((name, Value(name, array.dtype.name, array.shape)) for name, array in constants.items())
@@ -192,6 +190,19 @@ def _neutral(graph: Graph, node: Node, state: Collection[str]) -> str:
         if shape is not None and array.ndim <= len(shape) and bool((array == nothing).all()):
             return other
     return ""
+
+
+def _with_plain_gathers(graph: Graph) -> Graph:
+    """GatherND by constant indices into the leading axis, which is how lists of channels arrive, as Gather."""
+    constants: dict[str, Array] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        index = graph.params.get(node.input(1)) if node.op == "GatherND" else None
+        if index is not None and index.shape[-1] == 1 and not node.attributes.get("batch_dims", 0):
+            constants[f"{node.name}_index"] = frozen(index[..., 0])
+            node = node.replace(op="Gather", inputs=(node.inputs[0], f"{node.name}_index"), attributes={"axis": 0})
+        nodes.append(node)
+    return _with_constants(graph.replace(nodes=tuple(nodes)), constants)
 
 
 def _with_spatial_sizes(graph: Graph) -> Graph:

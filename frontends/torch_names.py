@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from amcc.backends.torch_ops.writer import BUFFERS, KEPT, TIED
+from amcc.backends.torch_notes import BUFFERS, KEPT, note
 from amcc.frontends.from_onnx import from_proto
 from amcc.frontends.torch_clean import clean, substituted
 from amcc.ir import Graph, Node, Value, verify
@@ -138,11 +137,8 @@ def _metadata(graph: Graph, program: ExportedProgram, ties: Mapping[str, str], s
     trained = {ties.get(n, n) for n in signature.parameters}
     statistics = {i for node in graph.nodes if node.op == "BatchNormalization" for i in node.inputs[3:5]}
     floats = [n for n, a in graph.params.items() if a.dtype.kind in "fV" and a.ndim]
-    notes: dict[str, Sequence[str] | Mapping[str, str]] = {
+    listed = {
         BUFFERS: [n for n in floats if n not in trained and n not in statistics],
         KEPT: [n for n in graph.params if n in state and (graph.params[n].size == 1 or n not in floats)],
-        TIED: {
-            alias: first for alias, first in ties.items() if first in graph.params and alias in signature.parameters
-        },
     }
-    return {key: json.dumps(value) for key, value in notes.items() if value}
+    return note(listed, {n: first for n, first in ties.items() if first in graph.params and n in signature.parameters})

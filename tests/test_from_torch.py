@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
-torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402, N812
-
-from amcc.backends.to_onnx import to_onnx  # noqa: E402
-from amcc.backends.to_torch import write_torch  # noqa: E402
-from amcc.errors import ModelError  # noqa: E402
-from amcc.frontends.from_onnx import from_onnx  # noqa: E402
-from amcc.frontends.from_torch import from_exported, from_torch  # noqa: E402
-from amcc.ir import Graph, verify  # noqa: E402
-from amcc.passes.shapes import infer  # noqa: E402
+from amcc.backends.to_onnx import to_onnx
+from amcc.backends.to_torch import write_torch
+from amcc.errors import ModelError
+from amcc.frontends.from_onnx import from_onnx
+from amcc.frontends.from_torch import from_exported, from_torch
+from amcc.ir import Graph, verify
+from amcc.passes.shapes import infer
 
 ort.set_default_logger_severity(3)
 

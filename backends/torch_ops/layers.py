@@ -155,14 +155,27 @@ def _linear(w: Writer, weight: Array, name: str, bias: str) -> str | None:
 
 def _matmul(w: Writer, node: Node) -> str:
     """With a transposed weight, the layer that PyTorch spells so; its bias is the Add that follows."""
-    made = w.graph.producers.get(node.input(1))
-    if made is not None and made.op == "Transpose" and w.rank(node) > 1:
-        weight = w.graph.params.get(made.inputs[0])
-        if weight is not None and weight.ndim == 2 and made.attributes.get("perm", (1, 0)) == (1, 0):
-            if layer := _linear(w, weight, made.inputs[0], ""):
-                return f"{layer}({w.tensor(node, 0)})"
-            return f"F.linear({w.tensor(node, 0)}, {w.value(made.inputs[0])})"
-    return f"{w.tensor(node, 0)} @ {w.tensor(node, 1)}"
+    x, made = w.tensor(node, 0), w.graph.producers.get(node.input(1))
+    weight = w.graph.params.get(made.inputs[0]) if made is not None and made.op == "Transpose" else None
+    if made is None or weight is None or weight.ndim != 2 or w.rank(node) < 2:
+        return f"{x} @ {w.tensor(node, 1)}"
+    name, (add, bias) = made.inputs[0], _following_bias(w, node, weight.shape[0])
+    if bias and (layer := _linear(w, weight, name, bias)):
+        w.absorbed[add] = node.outputs[0]
+        return f"{layer}({x})"
+    if layer := _linear(w, weight, name, ""):
+        return f"{layer}({x})"
+    return f"F.linear({x}, {w.value(name)})"
+
+
+def _following_bias(w: Writer, node: Node, size: int) -> tuple[str, str]:
+    """The output and the bias of the Add that alone reads the node; empty names if there is none."""
+    readers = w.graph.consumers.get(node.outputs[0], ())
+    if len(readers) == 1 and readers[0].op == "Add" and node.outputs[0] not in w.graph.outputs:
+        for name in readers[0].inputs:
+            if name in w.graph.params and w.graph.params[name].shape == (size,):
+                return readers[0].outputs[0], name
+    return "", ""
 
 
 def _batch_norm(w: Writer, node: Node) -> str:

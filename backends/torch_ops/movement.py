@@ -59,7 +59,9 @@ def _slice(w: Writer, node: Node) -> str:
         index.pop()
     result = f"{x}[{', '.join(index)}]" if index else x
     for axis, begin, end, step in zip(axes, starts, ends, steps, strict=True):
-        if step < 0:
+        if step == -1 and begin in (-1, FAR) and end <= -FAR:
+            result = f"{result}.flip({axis})"
+        elif step < 0:
             result = f"{w.helper('take')}({result}, {axis}, {begin}, {end}, {step})"
     return result
 

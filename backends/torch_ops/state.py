@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from amcc.backends.torch_notes import tied
 from amcc.backends.torch_ops.names import keys, path, quoted
-from amcc.backends.torch_ops.writer import TIED, Statement, Writer, call
+from amcc.backends.torch_ops.writer import Statement, Writer, call
 from amcc.ir import Array
 
 
@@ -44,16 +44,12 @@ class State:
         return list(dict.fromkeys(met))
 
     def _tied(self, held: Mapping[str, Array]) -> dict[str, str]:
-        """Other keys under which the source knows a parameter: key -> key."""
-        try:
-            ties = json.loads(self._writer.graph.metadata.get(TIED, "{}"))
-        except (ValueError, RecursionError):
-            return {}
+        """Other keys of the arrays, where PyTorch can hold them: key -> key."""
         found: dict[str, str] = {}
-        for alias, name in ties.items() if isinstance(ties, dict) else ():
-            key = self._writer.keys.get(name) if isinstance(name, str) else None
-            if key in self.arrays and alias not in held and keys([*held, alias])[alias] == alias:
-                found[alias] = str(key)
+        for alias, name in tied(self._writer.graph).items():
+            key = self._writer.keys[name]
+            if key in self.arrays and alias and alias not in held and keys([*held, alias])[alias] == alias:
+                found[alias] = key
         return found
 
     def lines(self) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from amcc.backends.torch_notes import BUFFERS, KEPT, noted
 from amcc.backends.torch_ops.names import keys, path
 from amcc.errors import ModelError
 from amcc.ir import Array, Graph, Node, Shape
@@ -26,12 +26,6 @@ DTYPES = {
     "float64": "torch.float64",
 }
 
-
-# Keys of `Graph.metadata`: what a PyTorch frontend knows of parameters and their kind alone does not
-# tell. JSON: lists of names, and for ties an object, other name -> name in the graph.
-KEPT = "torch.kept"  # in the state dict, though they look like constants
-BUFFERS = "torch.buffers"  # not trained, though they look like weights
-TIED = "torch.tied"
 
 DEVICE = "device"
 
@@ -70,6 +64,11 @@ class Writer:
 
     Values are written as marks (`§3§`, a character that no other code holds) until their variables
     are known.
+
+    Attributes:
+        keys: state-dict keys by parameter.
+        aliases: code of values that are another one.
+        absorbed: values that the statement of another computes along: value -> the other.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -80,6 +79,7 @@ class Writer:
         self.layers: dict[str, Layer] = {}
         self.marks: dict[str, str] = {}
         self.aliases: dict[str, str] = {}
+        self.absorbed: dict[str, str] = {}
         self.current = Statement(Node("", "", (), ()))
         self._below: dict[str, set[str]] = {}
         for key in self.keys.values():
@@ -259,16 +259,6 @@ class Writer:
 
 Emitter = Callable[[Writer, Node], str]
 Table = Mapping[str, Emitter]
-
-
-def noted(graph: Graph, key: str) -> frozenset[str]:
-    """The parameters that the graph's metadata lists under a key."""
-    try:
-        names = json.loads(graph.metadata.get(key, "[]"))
-    except (ValueError, RecursionError):
-        return frozenset()
-    listed = names if isinstance(names, list) else []
-    return frozenset(n for n in listed if isinstance(n, str) and n in graph.params)
 
 
 def number(value: object) -> str:
