@@ -154,7 +154,7 @@ def _row(name: str, change: Change, show: object) -> tuple[str, str, str, str]:
 
 
 def _latency(latency: Latency) -> str:
-    return f"{latency.median:.3g} ± {latency.spread / 2:.1g} ms"
+    return f"{latency.median:#.3g} ± {latency.spread / 2:.3f} ms"
 
 
 def _measured(name: str, measured: Measured) -> str:
