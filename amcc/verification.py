@@ -62,6 +62,7 @@ def verify(
     shipped = pure
     if (folder / "model.onnx").is_file():
         shipped = load(folder / "model.onnx", input_shapes=input_shapes)
+        _check_ends(pure, shipped)
         checks.append(_check_weights(pure, shipped, exact=summary.recover == "none"))
         shipped = _with_original_weights(pure, shipped)
     certificate = certify(model_file(original) or channels.graph, channels, removal, shipped)
@@ -78,6 +79,17 @@ def _check_hashes(folder: Path, summary: Summary) -> str:
         if found[name] != digest:
             raise VerificationError(f"'{name}' is not the file that was written with this summary", where=str(folder))
     return f"{len(summary.files)} files are as they were written"
+
+
+def _check_ends(pure: Graph, shipped: Graph) -> None:
+    """Compare the names of inputs and outputs."""
+    for what, names, others in (("inputs", pure.inputs, shipped.inputs), ("outputs", pure.outputs, shipped.outputs)):
+        if names != others:
+            raise VerificationError(
+                f"the {what} are {list(others)}, the original's are {list(names)}",
+                where="model.onnx",
+                hint="it was made from another file or module",
+            )
 
 
 def _check_weights(pure: Graph, shipped: Graph, *, exact: bool) -> str:
