@@ -186,9 +186,9 @@ def _explained(error: Exception, name: str) -> ModelError:
 
 
 def _user_line(trace: TracebackType | None) -> str | None:
-    """The innermost frame outside torch and amcc: `net.py:12: if x.sum() > 0:`."""
+    """The innermost frame outside torch and amcc: `net.py:12 (if x.sum() > 0:)`."""
     frames = [f for f in traceback.extract_tb(trace) if _is_users(f.filename)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: {(frames[-1].line or '').strip()}" if frames else None
+    return f"{frames[-1].filename}:{frames[-1].lineno} ({(frames[-1].line or '').strip()})" if frames else None
 
 
 def _is_users(filename: str) -> bool:

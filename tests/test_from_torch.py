@@ -19,6 +19,8 @@ from amcc.errors import ModelError
 from amcc.frontends.from_onnx import from_onnx
 from amcc.frontends.from_torch import from_exported, from_torch
 from amcc.ir import Graph, verify
+from amcc.passes.channels import analyze
+from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
 
 ort.set_default_logger_severity(3)
@@ -56,7 +58,9 @@ def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.9 + 0.1)
+                low = -1.0 if tensor.ndim > 1 else 0.1
+                fan = max(tensor[0].numel(), 1) if tensor.ndim > 1 else 1
+                tensor.copy_((torch.rand(tensor.shape, generator=generator) * (1 - low) + low) / fan**0.5)
     return module
 
 
@@ -409,6 +413,27 @@ def test_an_exported_program() -> None:
     np.testing.assert_allclose(in_ort(graph, x)[0], net(x).detach().numpy(), atol=1e-5)
 
 
+def test_a_cut_module_keeps_its_keys(tmp_path: Path) -> None:
+    module = randomized(ResNet(1, width=8))
+    channels = analyze(from_torch(module, sample(1, 3, 8, 8)))
+    removal = {group.index: np.arange(0, group.size, 2) for group in channels.groups}
+    cut = shrink(channels, removal)
+    x = sample(3, 3, 8, 8)
+    small = written(cut, tmp_path)
+    with torch.no_grad():
+        np.testing.assert_allclose(small(x).numpy(), in_ort(cut, x)[0], atol=1e-4)
+    assert set(small.state_dict()) == set(module.state_dict())
+    assert small.layer2[0].bn1.num_features == 8
+    assert sum(p.numel() for p in small.parameters()) < 0.3 * sum(p.numel() for p in module.parameters())
+
+
+def test_tensors_that_are_no_state(tmp_path: Path) -> None:
+    net = Net(lambda s, x: (x - s.fixed[0]) * torch.tensor([1.0, 2.0, 3.0, 4.0]), weight=nn.Parameter(torch.ones(4)))
+    net.fixed = [torch.tensor([0.5, 0.25, 0.125, 1.0])]
+    graph = check(net, tmp_path, 4, same_state=False)
+    assert not {n for n, _ in written(graph, tmp_path).named_parameters()}
+
+
 # Errors
 
 
@@ -466,8 +491,6 @@ def test_inputs_without_a_tensor() -> None:
 def test_the_onnx_twin(name: str, blocks: int, shared: Path, tmp_path: Path) -> None:
     """PyTorch in gives what ONNX in gives: outputs, groups, MACs."""
     from safetensors.torch import load_file
-
-    from amcc.passes.channels import analyze
 
     module = ResNet(blocks)
     module.load_state_dict(load_file(shared / "models" / f"{name}.safetensors"))

@@ -14,17 +14,24 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from amcc.backends.to_onnx import to_onnx
 from amcc.backends.to_torch import torch_source, write_torch
 from amcc.backends.torch_ops import EMITTERS
 from amcc.errors import ModelError, OutputError
 from amcc.frontends.from_onnx import from_onnx, from_proto
 from amcc.ir import Array, Graph
+from amcc.passes.channels import analyze
 from amcc.passes.inputs import bind_inputs
+from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
 from tests import torch_cases
+from tests.random_graphs import random_network
+from tests.test_exactness import random_removal
 from tests.torch_cases import CASES, Case, f32, i64
 
 ort.set_default_logger_severity(3)
@@ -383,6 +390,16 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_torch(graph_of(graph([("Relu", ["x"], ["y"], {})], {})), tmp_path / "file")
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 14))
+def test_random_networks_whole_and_cut(tmp_path_factory: pytest.TempPathFactory, seed: int, length: int) -> None:
+    channels = analyze(graph_of(random_network(seed, length)))
+    cut = shrink(channels, random_removal(channels, np.random.default_rng(seed)))
+    for made in (channels.graph, cut):
+        feeds = {name: f32(*(3 if isinstance(d, str) else d for d in made.shape(name))) for name in made.inputs}
+        same(in_torch(made, feeds, tmp_path_factory.getbasetemp() / "random"), in_ort(to_onnx(made), feeds))
 
 
 NETWORKS = "resnet20 resnet56 plain10 mobilenet_w050 mobilenet_v1_w050_160_imagenet mobilenet_v2_w100_224_imagenet"

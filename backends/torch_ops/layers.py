@@ -35,6 +35,11 @@ def _weights(node: Node, names: Sequence[str], first: int = 1) -> list[str]:
     return [text for name, attribute in pairs if name for text in (name, attribute)]
 
 
+def _operands(w: Writer, node: Node) -> list[str]:
+    """Weight, and bias where there is one."""
+    return [w.tensor(node, i) for i in (1, 2) if node.input(i)]
+
+
 def _conv(w: Writer, node: Node) -> str:
     count = _spatial(w, node)
     window_ = window(w, node, _kernel(w, node))
@@ -56,8 +61,7 @@ def _conv(w: Writer, node: Node) -> str:
         )
         if layer := w.layer(code, *_weights(node, ("weight", "bias"))):
             return f"{layer}({x})"
-    bias = w.tensor(node, 2) if node.input(2) else None
-    return call(f"F.conv{count}d", x, w.tensor(node, 1), *([bias] if bias else []), **options)
+    return call(f"F.conv{count}d", x, *_operands(w, node), **options)
 
 
 def _conv_transpose(w: Writer, node: Node) -> str:
@@ -91,8 +95,7 @@ def _conv_transpose(w: Writer, node: Node) -> str:
         layer = w.layer(code, *_weights(node, ("weight", "bias")))
         result = f"{layer}({x})" if layer else None
     if result is None:
-        bias = w.tensor(node, 2) if node.input(2) else None
-        result = call(f"F.conv_transpose{count}d", x, w.tensor(node, 1), *([bias] if bias else []), **options)
+        result = call(f"F.conv_transpose{count}d", x, *_operands(w, node), **options)
     begin = [p - b for p, b in zip(padding, window_.begin, strict=True)]
     end = [p - e for p, e in zip(padding, window_.end, strict=True)]
     return padded(result, begin, end)
@@ -132,7 +135,7 @@ def _gemm(w: Writer, node: Node) -> str:
         weight = w.constant(node, 1)
         if weight is not None and (layer := _linear(w, weight, b, bias)):
             return f"{layer}({a})"
-        return call("F.linear", a, w.tensor(node, 1), *([w.tensor(node, 2)] if bias else []))
+        return call("F.linear", a, *_operands(w, node))
     product = f"{a} @ {w.tensor(node, 1)}{'.T' if flipped_b else ''}"
     if alpha != "1.0":
         product = f"{alpha} * ({product})"

@@ -14,7 +14,7 @@ def reserved() -> frozenset[str]:
     """Names that a `torch.nn.Module` already gives a meaning."""
     from torch import nn
 
-    return frozenset(dir(nn.Module())) | {"forward", "device"}
+    return frozenset(dir(nn.Module()))
 
 
 def attribute(segment: str) -> str:

@@ -22,9 +22,9 @@ class State:
     def __init__(self, writer: Writer, live: Sequence[Statement]) -> None:
         graph = writer.graph
         self._writer = writer
-        self._layers = {p: writer.layers[p] for s in live for p in sorted(s.layers)}
+        self._layers = {p: writer.layers[p] for s in live for p in s.layers}
         owned = {key for layer in self._layers.values() for key in layer.params}
-        names = dict.fromkeys(name for s in live for name in sorted(s.params))
+        names = dict.fromkeys(name for s in live for name in s.params)
         self._loose = [name for name in names if writer.keys[name] not in owned]
         statistics = {i for node in graph.nodes if node.op == "BatchNormalization" for i in node.inputs[3:5]}
         self._buffers = statistics | writer.buffers
@@ -40,7 +40,7 @@ class State:
     def _first_use(self, live: Sequence[Statement]) -> list[str]:
         """Prefixes of layers and names of loose parameters, as the forward pass meets them."""
         loose = set(self._loose)
-        met = (item for s in live for item in (*sorted(s.layers), *(n for n in sorted(s.params) if n in loose)))
+        met = (item for s in live for item in (*s.layers, *(n for n in s.params if n in loose)))
         return list(dict.fromkeys(met))
 
     def _tied(self, held: Mapping[str, Array]) -> dict[str, str]:

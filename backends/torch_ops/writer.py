@@ -54,8 +54,8 @@ class Statement:
     code: str = ""
     targets: tuple[str, ...] = ()
     unpacked: bool = False
-    params: set[str] = field(default_factory=set)
-    layers: set[str] = field(default_factory=set)
+    params: dict[str, None] = field(default_factory=dict)
+    layers: dict[str, None] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
 
 
@@ -186,7 +186,7 @@ class Writer:
     def param(self, name: str) -> str:
         """A parameter or buffer, held by the module under its key."""
         key = self.keys[name]
-        self.current.params.add(name)
+        self.current.params[name] = None
         return path(key)
 
     def layer(self, code: str, *params: str) -> str | None:
@@ -210,7 +210,7 @@ class Writer:
         made = self.layers.setdefault(prefix, Layer(code, owned))
         if others or made.code != code:
             return None
-        self.current.layers.add(prefix)
+        self.current.layers[prefix] = None
         return path(prefix)
 
     def absent(self, name: str, value: float) -> bool:
