@@ -224,3 +224,25 @@ def test_metric_of_the_users(model: Path, data: dict[str, Array]) -> None:
     summary = amcc.compile(model, budget="flops=0.5", data=data, metric=negative_distance, **FAST).summary
     assert summary.metric.name == "negative_distance"
     assert summary.metric.search is not None and summary.metric.search.before < 0
+
+
+def test_recovery_brings_outputs_back(model: Path, data: dict[str, Array]) -> None:
+    inputs = {"input": data["input"]}
+    options: dict[str, Any] = {"budget": "flops=0.6", "data": inputs, "metric": "fidelity", "threads": 1}
+    repaired = amcc.compile(model, search="lagrange", **options).summary
+    pure = amcc.compile(model, search="uniform", recover="none", **options).summary
+    assert repaired.recover == "full" and repaired.calibration is not None
+    assert repaired.metric.report is not None and pure.metric.report is not None
+    assert repaired.metric.report.after > pure.metric.report.after + 0.1
+    assert repaired.metric.search is not None and repaired.metric.search.pure is not None
+    assert repaired.metric.search.after > repaired.metric.search.pure
+
+
+def test_the_same_bytes_with_recovery_and_after_a_stop(model: Path, data: dict[str, Array], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"budget": "flops=0.5", "data": data, **SEARCH, "recover": "full", "episodes": 12}
+    amcc.compile(model, out=tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        amcc.compile(model, out=tmp_path / "parts", observer=StopAt(8), **options)
+    amcc.compile(model, out=tmp_path / "parts", **options)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+    assert amcc.verify(model, tmp_path / "parts").certificate.passed
