@@ -15,6 +15,7 @@ from amcc.bench import bench as _bench
 from amcc.budget import Budget
 from amcc.data import Spec
 from amcc.errors import InputError
+from amcc.finals import last_round
 from amcc.frontends.load import load
 from amcc.graph_json import GraphJson, graph_json
 from amcc.ir import Shape
@@ -109,8 +110,10 @@ def compile(
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
-    removal = subject.channels.removal(found.best.keep, study.learned.orders)
-    return ship(Shipment(study, removal, asked, found.best.policy, found), folder, force=force)
+    finalists = last_round(study, found)
+    best = finalists[0].record if finalists else found.best
+    removal = subject.channels.removal(best.keep, study.learned.orders)
+    return ship(Shipment(study, removal, asked, best.policy, found, finalists), folder, force=force)
 
 
 def plan(
@@ -162,7 +165,9 @@ def plan(
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes)
-    best = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt).best
+    found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
+    finalists = last_round(study, found)
+    best = finalists[0].record if finalists else found.best
     removal = subject.channels.removal(best.keep, study.learned.orders)
     pure = shrink(subject.channels, removal)
     facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}

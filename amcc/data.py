@@ -61,13 +61,21 @@ class Dataset:
         )
 
 
+_MOST_FINALS = 5000
+
+
 @dataclass(frozen=True)
 class Splits:
-    """What recovery, the search and the report each use. The report's samples are in no other part."""
+    """What recovery, the search and the report each use. The report's samples are in no other part.
+
+    Attributes:
+        finals: the search's samples and what no other part uses, for the last choice.
+    """
 
     calibration: Dataset
     search: Dataset
     report: Dataset
+    finals: Dataset
 
 
 def load_data(
@@ -138,10 +146,12 @@ def split(
     search_count = min(search_samples, share if parts > 1 else total)
     calibration_count = 0 if calibration is not None else min(calibration_samples, share)
     rest = order[search_count + calibration_count :]
+    spare = rest[: max(_MOST_FINALS - search_count, 0)] if report is not None else rest[:0]
     return Splits(
         calibration=calibration or data.take(order[search_count:][:calibration_count], "calibration part"),
         search=data.take(order[:search_count], "search part"),
         report=report or data.take(rest, "report part"),
+        finals=data.take(np.concatenate([order[:search_count], spare]), "search part"),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from amcc.budget import Budget, Costs, Key
 from amcc.certificate import Certificate
+from amcc.finals import Finalist
 from amcc.ir import Array, Graph
 from amcc.passes.channels import Channels, Group, Removal
 from amcc.passes.cost import CostModel, parameter_count, peak_activations, weight_bytes
@@ -19,6 +20,7 @@ from amcc.summary import (
     BudgetLine,
     CertificateLine,
     Change,
+    FinalistLine,
     GroupLine,
     MetricLine,
     PolicyLine,
@@ -35,6 +37,7 @@ class Shipment:
 
     Attributes:
         search: None where a plan was given.
+        finalists: of the last round, best first; none where there was none.
     """
 
     study: Study
@@ -42,6 +45,7 @@ class Shipment:
     budget: Budget
     policy: str
     search: SearchResult | None
+    finalists: tuple[Finalist, ...] = ()
 
 
 def summarize(
@@ -67,6 +71,10 @@ def summarize(
         groups=group_lines(subject.channels, shipment.removal),
         policies=_policies(shipment),
         policy=shipment.policy,
+        finalists=tuple(
+            FinalistLine(policy=f.record.policy, episode=f.record.episode, score=f.score, samples=f.samples)
+            for f in shipment.finalists
+        ),
         recover="full" if full else "none",
         calibration=splits.calibration.source if full else None,
         within_reach=round(within_reach(subject.channels), 6),
@@ -119,7 +127,7 @@ def _policies(shipment: Shipment) -> tuple[PolicyLine, ...]:
             policy=name,
             score=best.score,
             evaluations=sum(record.policy == name for record in records),
-            shipped=best == shipment.search.best,
+            shipped=name == shipment.policy,
         )
         for name, best in shipment.search.by_policy.items()
     )

@@ -105,6 +105,15 @@ class PolicyLine(Document):
     shipped: bool
 
 
+class FinalistLine(Document):
+    """A plan of the last round: its score once repaired, on so many samples."""
+
+    policy: str
+    episode: Count
+    score: float
+    samples: Count
+
+
 class GroupLine(Document):
     """One group: how much of it stays and what reads it.
 
@@ -155,6 +164,7 @@ class Summary(Document):
     groups: tuple[GroupLine, ...]
     policies: tuple[PolicyLine, ...]
     policy: str
+    finalists: tuple[FinalistLine, ...] = ()
     recover: Literal["full", "none"]
     calibration: str | None
     within_reach: float

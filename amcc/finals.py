@@ -1,0 +1,73 @@
+"""The last round of a search: its best plans, each repaired as it would be shipped, on more samples.
+
+The search scores a plan with weights from Gram matrices, which a repair front to back improves by an
+amount that differs from plan to plan, and on few samples, where the best of many plans is partly luck.
+So the best plan of each policy meets the others once more, repaired, on all samples that neither
+recovery nor the report uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amcc.ir import Graph
+from amcc.metric import Evaluator
+from amcc.passes.cost import CostModel
+from amcc.passes.rewrite import shrink
+from amcc.search import SearchResult
+from amcc.search.journal import Record
+from amcc.study import Study
+
+FINALISTS = 4
+_MACS = 3 * 10**12
+"""A last round repairs as many plans as stay below so many multiply-accumulates."""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A plan in the last round.
+
+    Attributes:
+        graph: the repaired network.
+        score: of that network, on `samples` samples.
+    """
+
+    record: Record
+    graph: Graph
+    score: float
+    samples: int
+
+
+def last_round(study: Study, found: SearchResult) -> tuple[Finalist, ...]:
+    """The finalists, best first; none where weights are not repaired."""
+    if study.learned.statistics is None:
+        return ()
+    from amcc.passes.recovery import repair
+
+    subject, inputs = study.subject, study.splits.calibration.inputs
+    finalists: list[Finalist] = []
+    with study.clock.phase("repair", "repairing the best plans front to back"):
+        chosen = entrants(found, places(study))
+        judge = Evaluator(subject.graph, study.splits.finals, study.settings.metric, threads=study.settings.threads)
+        for record in chosen:
+            removal = subject.channels.removal(record.keep, study.learned.orders)
+            pure = shrink(subject.channels, removal)
+            graph = repair(subject.channels, removal, pure, inputs, seed=study.settings.seed)
+            finalists.append(Finalist(record, graph, judge.score(graph), len(judge.data)))
+    return tuple(sorted(finalists, key=lambda finalist: -finalist.score))
+
+
+def places(study: Study) -> int:
+    """How many plans a last round has: fewer for large networks, at least one."""
+    macs = CostModel(study.subject.channels).original.flops * len(study.splits.calibration)
+    return max(1, min(FINALISTS, _MACS // max(macs, 1)))
+
+
+def entrants(found: SearchResult, most: int) -> list[Record]:
+    """The best plan, the best of each other policy, then the next best; no plan twice."""
+    by_score = sorted(found.records, key=lambda record: (-record.score, record.episode))
+    heads = sorted(found.by_policy.values(), key=lambda record: (-record.score, record.episode))
+    chosen: dict[tuple[int, ...], Record] = {}
+    for record in (found.best, *heads, *by_score):
+        chosen.setdefault(record.keep, record)
+    return list(chosen.values())[:most]
