@@ -12,6 +12,8 @@ from amcc.backends.torch_ops.state import State
 from amcc.backends.torch_ops.writer import DEVICE, Statement, Writer
 from amcc.ir import Graph
 
+# What the code of a forward pass may speak of beside its values.
+_NAMES = ("F", "_", "device", "float", "nn", "self", "torch", "tuple")
 MARK = re.compile("§[0-9]+§")
 
 _HEADER = '''"""{title}, written by amcc {version}.
@@ -90,7 +92,7 @@ def module_source(writer: Writer, live: Sequence[Statement], state: State) -> st
     """
     graph = writer.graph
     used = sorted({helper for s in live for helper in s.helpers} - {DEVICE})
-    variables = _Variables(graph, writer, taken={*used, "device", "self", "torch", "nn", "F", "_"})
+    variables = _Variables(graph, writer, taken={*used, *_NAMES})
     forward = variables.write(live)
     init = state.lines()
     root = "Scope" if any(re.search(r"self\[", line) for line in (*init, *forward)) else "nn.Module"
@@ -137,7 +139,6 @@ class _Variables:
     _POOL = ("x", "y", "z", "u", "v", "w")
 
     def __init__(self, graph: Graph, writer: Writer, taken: set[str]) -> None:
-        self._marks = {mark: name for name, mark in writer.marks.items()}
         self._taken = taken
         self._names: dict[str, str] = {}
         self._busy: set[str] = set()
