@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amcc.bench import Timing
     from amcc.graph_json import GraphJson, JsonGroup
 
-_MOST_CONSUMERS = 2
+_MOST_CONSUMERS = 1
 
 
 def print_summary(summary: Summary, folder: Path | None, console: Console) -> None:
@@ -168,12 +168,12 @@ def _group_table(summary: Summary) -> Table:
     table = _table("group", "kept", "of", "", "read by", "MACs share")
     whole = max(summary.totals.macs.before, 1)
     for group in summary.groups:
-        bar = "█" * max(1, round(12 * group.kept / group.size))
+        bar = "█" * max(1, round(8 * group.kept / group.size))
         table.add_row(
             _plain(group.name),
             str(group.kept),
             str(group.size),
-            f"{bar:░<12}",
+            f"{bar:░<8}",
             _plain(_some(group.consumers)),
             f"{group.macs.before / whole:.1%} -> {group.macs.after / whole:.1%}",
         )

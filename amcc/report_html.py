@@ -139,15 +139,15 @@ def _search(name: str, episodes: Sequence[Scored]) -> str:
         line.append(f"{x(index):.1f},{y(best):.1f}")
     axes = (
         f'<text x="0" y="24">{escape(score(name, high))}</text><text x="0" y="214">{escape(score(name, low))}</text>'
-        f'<text x="60" y="232">1</text><text x="700" y="232">{len(scores)} episodes</text>'
+        f'<text x="60" y="232">1</text><text x="740" y="232" text-anchor="end">{len(scores)} episodes</text>'
     )
     legend = "".join(
-        f'<circle cx="{130 + 110 * i}" cy="228" r="4" fill="{_colour(policies, p)}"/>'
-        f'<text x="{138 + 110 * i}" y="232">{escape(p)}</text>'
+        f'<circle cx="{64 + 110 * i}" cy="252" r="4" fill="{_colour(policies, p)}"/>'
+        f'<text x="{72 + 110 * i}" y="256">{escape(p)}</text>'
         for i, p in enumerate(policies)
     )
     best_line = f'<polyline points="{" ".join(line)}" fill="none" stroke="#94a3b8"/>'
-    return _svg(760, 240, "score by episode, and the best so far", best_line + dots + axes + legend)
+    return _svg(760, 264, "score by episode, and the best so far", best_line + dots + axes + legend)
 
 
 def _colour(policies: Sequence[str], policy: str) -> str:

@@ -73,7 +73,7 @@ def shown(given: Summary, width: int = 110) -> str:
 
 def test_the_terminal_shows_everything_asked_for() -> None:
     text = shown(summary())
-    for part in ("conv[1]", "8", "16", "a, b, +1", "100.0% -> 50.0%", "latency", "2.00", "98.50% -> 97.50%"):
+    for part in ("conv[1]", "8", "16", "a, +2", "100.0% -> 50.0%", "latency", "2.00", "98.50% -> 97.50%"):
         assert part in text
     for part in (
         "report split",
