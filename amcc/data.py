@@ -317,8 +317,8 @@ def _check_shape(array: Array, shape: Shape, name: str, source: str) -> None:
 
 
 def _cast(array: Array, dtype: str, name: str, source: str, notes: list[str]) -> Array:
-    wanted = np.dtype(dtype)
-    if array.dtype.kind == "f" and wanted.kind == "f":
+    wanted = element_type(dtype)
+    if array.dtype.kind == "f" and is_float(wanted):
         for start in range(0, len(array), _CHUNK):
             if not np.isfinite(array[start : start + _CHUNK]).all():
                 raise DataError(f"samples for '{name}' hold NaN or infinite values", where=source)
@@ -332,10 +332,20 @@ def _cast(array: Array, dtype: str, name: str, source: str, notes: list[str]) ->
         bounds = np.iinfo(wanted)
         if array.min() >= bounds.min and array.max() <= bounds.max:
             return array.astype(wanted)
-    hint = (
-        "prepare it as the model expects, for instance scaled, and save it as " + dtype if wanted.kind == "f" else None
-    )
+    hint = "prepare it as the model expects, for instance scaled, and save it as " + dtype if is_float(wanted) else None
     raise DataError(f"samples for '{name}' are {array.dtype}, the model takes {dtype}", where=source, hint=hint)
+
+
+def element_type(name: str) -> np.dtype[Any]:
+    """numpy's type of this name, bfloat16 and its kin included."""
+    import ml_dtypes  # noqa: F401  (registers them)
+
+    return np.dtype(name)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a floating type, bfloat16 and its kin included."""
+    return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
 def _hash_file(path: Path) -> str:

@@ -11,7 +11,7 @@ import hashlib
 
 import numpy as np
 
-from amcc.data import Dataset
+from amcc.data import Dataset, element_type, is_float
 from amcc.errors import DataError
 from amcc.ir import Array, Graph
 
@@ -34,14 +34,14 @@ def synthetic(graph: Graph, samples: int = SAMPLES, *, seed: int = 0) -> Dataset
 def _drawn(graph: Graph, name: str, samples: int, random: np.random.Generator) -> Array:
     value = graph.values[name]
     shape = (samples, *(d if isinstance(d, int) else 1 for d in graph.shape(name)[1:]))
-    dtype = np.dtype(value.dtype)
+    dtype = element_type(value.dtype)
     if dtype.kind == "b":
         return random.random(shape) < 0.5
     if dtype == np.uint8:
         return random.integers(0, 256, shape, dtype=np.uint8)
     if dtype.kind in "iu":
         return random.integers(0, _rows_looked_up(graph, name), shape, dtype=dtype)
-    if dtype.kind != "f":
+    if not is_float(dtype):
         raise DataError(f"inputs of type {value.dtype} cannot be made up", where=name, hint="give --data or --calib")
     noise = random.standard_normal(shape)
     if len(shape) == 4:

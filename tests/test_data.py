@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from amcc.data import Dataset, check_labels, load_data, split
 from amcc.errors import DataError, UsageError
-from amcc.ir import Array
+from amcc.ir import Array, Graph, Node, Value
 from amcc.synthetic import synthetic
 from tests import tiny_models
 
@@ -243,3 +244,28 @@ def test_synthetic_inputs_match_the_model() -> None:
     assert abs(array.mean()) < 0.2 and 0.8 < array.std() < 1.2
     np.testing.assert_array_equal(array, synthetic(GRAPH, 6, seed=3).inputs["input"])
     assert not np.array_equal(array, synthetic(GRAPH, 6, seed=4).inputs["input"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16", "uint8", "int64", "bool"])
+def test_every_type_of_input_can_be_made_up_and_given(dtype: str) -> None:
+    value = dataclasses.replace(GRAPH.values["input"], dtype=dtype)
+    graph = GRAPH.replace(values={**GRAPH.values, "input": value})
+    made = synthetic(graph, 5, seed=0).inputs["input"]
+    assert made.dtype.name == dtype and made.shape == (5, 3, 8, 8) and len(np.unique(made.astype(np.float32))) > 1
+    assert load_data({"input": made}, graph).inputs["input"].dtype.name == dtype
+    if "float" in dtype:
+        assert load_data({"input": X}, graph).inputs["input"].dtype.name == dtype
+
+
+def test_made_up_indices_stay_within_their_table() -> None:
+    table = np.zeros((7, 3), np.float32)
+    graph = Graph(
+        (Node("look", "Gather", ("table", "ids"), ("y",)),),
+        ("ids",),
+        ("y",),
+        {"ids": Value("ids", "int64", ("batch", 9)), "y": Value("y", "float32", ("batch", 9, 3))},
+        {"table": table},
+        {"": 17},
+    )
+    ids = synthetic(graph, 40, seed=0).inputs["ids"]
+    assert ids.min() == 0 and ids.max() == 6
