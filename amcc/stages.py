@@ -125,7 +125,7 @@ def weights_hash(graph: Graph) -> str:
     """SHA-256 of structure and weights."""
     digest = hashlib.sha256(fingerprint(graph).encode())
     for name in sorted(graph.params):
-        digest.update(np.ascontiguousarray(graph.params[name]).data)
+        digest.update(np.ascontiguousarray(graph.params[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

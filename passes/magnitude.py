@@ -24,7 +24,7 @@ def _of_group(channels: Channels, index: int) -> Array:
     rows = []
     for piece in group.slices:
         weight = channels.graph.params[piece.param]
-        if weight.ndim < 2 or weight.dtype.kind != "f":
+        if weight.ndim < 2 or "float" not in weight.dtype.name:
             continue
         others = tuple(axis for axis in range(weight.ndim) if axis != piece.axis)
         by_index = np.square(weight.astype(np.float64)).mean(axis=others)
