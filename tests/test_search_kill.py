@@ -21,8 +21,8 @@ def test_sigkill_at_random_moments_leaves_no_trace(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lines = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    lines = [int(line) for line in done.stdout.splitlines()]
     assert len(lines) == 8
-    assert any(1 < count < 40 for count in lines)
+    assert all(1 <= count <= 40 for count in lines)
     assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

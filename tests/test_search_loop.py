@@ -39,9 +39,30 @@ def test_with_misleading_losses_every_stage_adds_to_the_one_before() -> None:
     problem = dataclasses.replace(chain.problem("flops=0.5"), losses=wrong)
     result = search(problem, "ddpg", episodes=60, seed=0)
     best = result.by_policy
-    assert list(best) == ["lagrange", "uniform", "magnitude", "ddpg", "refine"]
-    assert result.best == best["refine"]
-    assert best["refine"].score > max(best[name].score for name in ("lagrange", "uniform", "magnitude"))
+    assert list(best) == ["lagrange", "uniform", "magnitude", "ddpg", "thompson"]
+    assert result.best == best["thompson"]
+    assert result.best.score > max(best[name].score for name in ("lagrange", "uniform", "magnitude"))
+
+
+def test_thompson_sampling_learns_which_groups_matter() -> None:
+    """Losses wrong by factors from 1/10 to 10: the scores lead back to the plan that right losses give."""
+    chain = Chain(8, seed=2)
+    right = chain.problem("flops=0.5")
+    wrong = [curve * factor for curve, factor in zip(chain.losses(), 10 ** np.linspace(-1, 1, 8), strict=True)]
+    problem = dataclasses.replace(right, losses=wrong)
+    goal = search(right, "lagrange", episodes=1, seed=0).best.score
+    start = search(problem, "lagrange", episodes=3, seed=0).best.score
+    for known in (None, 1.0):
+        found = search(dataclasses.replace(problem, original_score=known), "thompson", episodes=40, seed=0)
+        assert len(found.records) == 40
+        assert found.best.score > start + 0.8 * (goal - start)
+
+
+def test_without_losses_the_search_ends_with_trades() -> None:
+    problem = Chain(6, seed=2).problem("flops=0.5", losses=False)
+    best = search(problem, "ddpg", episodes=45, seed=0).by_policy
+    assert list(best) == ["uniform", "magnitude", "ddpg", "refine"]
+    assert best["refine"].score > best["ddpg"].score
 
 
 def test_all_that_ran_is_recorded_and_the_best_is_shipped() -> None:
@@ -67,7 +88,7 @@ def test_same_seed_same_search(name: str) -> None:
         return search(Chain(4).problem("flops=0.4"), name, episodes=16, seed=seed)
 
     assert run(7) == run(7)
-    if name in ("ddpg", "random"):
+    if name in ("ddpg", "random", "thompson"):
         assert run(7).records != run(8).records
 
 
@@ -87,6 +108,8 @@ def test_few_episodes_are_enough() -> None:
 
 def test_without_losses_and_magnitudes_ddpg_starts_from_uniform() -> None:
     problem = dataclasses.replace(Chain(4).problem("flops=0.5"), losses=None, magnitudes=None)
+    with pytest.raises(UsageError, match="needs losses"):
+        search(problem, "thompson", episodes=6, seed=0)
     assert [r.policy for r in search(problem, "ddpg", episodes=6, seed=0).records][:2] == ["uniform", "ddpg"]
 
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from amcc.budget import Costs, Limits
 from amcc.errors import UsageError
 from amcc.search import GroupInfo, Problem, rules
+from amcc.search.lagrange import Scaling, lagrange
 from tests.search_problems import Chain, plans, problems
 
 
 @given(problem=problems(), scaling=st.sampled_from(["raw", "root", "relative"]))
-def test_every_rule_fits_without_a_step_to_spare(problem: Problem, scaling: rules.Scaling) -> None:
-    for keep in (rules.uniform(problem), rules.magnitude(problem), rules.lagrange(problem, scaling)):
+def test_every_rule_fits_without_a_step_to_spare(problem: Problem, scaling: Scaling) -> None:
+    for keep in (rules.uniform(problem), rules.magnitude(problem), lagrange(problem, scaling)):
         assert all(k in widths for k, widths in zip(keep, problem.widths, strict=True))
         assert problem.fits(keep)
         for group, width in enumerate(keep):
@@ -61,7 +62,7 @@ def test_lagrange_finds_the_optimum_of_small_problems() -> None:
         chain = Chain(4, seed=seed, width=8, stage=4)
         problem = chain.problem("flops=0.4")
         close = [k for k in plans(problem) if 0.99 <= problem.limits.use(problem.cost(k)) <= 1]
-        ratios.append(chain.loss(rules.lagrange(problem)) / min(map(chain.loss, close)))
+        ratios.append(chain.loss(lagrange(problem)) / min(map(chain.loss, close)))
     assert np.median(ratios) <= 1.001
     assert max(ratios) <= 1.6
 
@@ -71,7 +72,7 @@ def test_lagrange_leaves_nothing_to_pair_trades(budget: str) -> None:
     """No widening of one group paid for by narrowing another lowers the loss by more than 2%."""
     chain = Chain(9, seed=3, stage=3)
     problem = chain.problem(budget)
-    keep = rules.lagrange(problem)
+    keep = lagrange(problem)
     before = chain.loss(keep)
     for up in range(9):
         for down in range(9):
@@ -87,9 +88,9 @@ def test_lagrange_scalings_differ_and_a_scale_of_all_losses_does_not_matter() ->
     problem = Chain(6, seed=1).problem("flops=0.5")
     assert problem.losses is not None
     louder = dataclasses.replace(problem, losses=[1e4 * curve for curve in problem.losses])
-    found = {scaling: rules.lagrange(problem, scaling).tolist() for scaling in ("raw", "root", "relative")}
-    assert rules.lagrange(louder).tolist() == found["raw"]
-    assert rules.lagrange(louder, "relative").tolist() == found["relative"]
+    found = {scaling: lagrange(problem, scaling).tolist() for scaling in ("raw", "root", "relative")}
+    assert lagrange(louder).tolist() == found["raw"]
+    assert lagrange(louder, "relative").tolist() == found["relative"]
     assert found["raw"] != found["relative"]
 
 
@@ -100,7 +101,7 @@ def test_lagrange_with_flat_or_falling_losses_still_fits() -> None:
         [np.linspace(1, 0, n + 1) for n in problem.full],
         [np.full(n + 1, -1e-9) for n in problem.full],
     ):
-        keep = rules.lagrange(dataclasses.replace(problem, losses=curves))
+        keep = lagrange(dataclasses.replace(problem, losses=curves))
         assert problem.limits.use(problem.cost(keep)) >= 0.99
         assert problem.fits(keep)
 
@@ -108,6 +109,6 @@ def test_lagrange_with_flat_or_falling_losses_still_fits() -> None:
 def test_what_a_rule_lacks_is_said() -> None:
     problem = dataclasses.replace(Chain(3).problem("flops=0.5"), losses=None, magnitudes=None)
     with pytest.raises(UsageError, match="needs losses from calibration"):
-        rules.lagrange(problem)
+        lagrange(problem)
     with pytest.raises(UsageError, match="needs the magnitudes"):
         rules.magnitude(problem)

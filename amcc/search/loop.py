@@ -13,8 +13,9 @@ import numpy as np
 
 from amcc.errors import DataError, Interrupted, UsageError, VerificationError
 from amcc.search.journal import Journal, Record
-from amcc.search.policies import Policy, Proposal, policy_named
+from amcc.search.policies import Policy, Proposal
 from amcc.search.problem import Problem
+from amcc.search.registry import policy_named
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,24 @@
 """The policies: each proposes plans one after another and hears how they score.
 
-A policy plays a generator: it yields a `Proposal` and is sent its score. The first lines of
-`Ddpg.play` are the whole search; a rule is a generator that yields once.
+A policy plays a generator: it yields a `Proposal` and is sent its score. A rule is a generator that
+yields once; the agent, in `amcc.search.ddpg`, is one that goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from math import floor
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from amcc.errors import UsageError
 from amcc.ir import Array
 from amcc.search import rules
-from amcc.search.environment import FEATURES, Environment
+from amcc.search.environment import Environment
 from amcc.search.fit import bisect_widths, fill, fit, nearest
+from amcc.search.lagrange import Scaling, lagrange
 from amcc.search.problem import Problem
+from amcc.search.thompson import thompson
 
 
 class Proposal(NamedTuple):
@@ -40,6 +39,34 @@ class Policy(Protocol):
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose plans that fit; the same problem, episodes, seed and scores give the same proposals."""
         ...
+
+
+@dataclass(slots=True)
+class History:
+    """The plans scored so far, in order."""
+
+    past: list[tuple[Array, float]] = field(default_factory=list)
+
+    def add(self, keep: Array, score: float) -> None:
+        """Remember one more."""
+        self.past.append((keep, score))
+
+    @property
+    def best(self) -> tuple[Array, float]:
+        """The first plan of the highest score, and its score; there must be one."""
+        return max(self.past, key=lambda entry: entry[1])
+
+
+def heard(play: Play, listen: Callable[[Array, float], None]) -> Play:
+    """The same play, telling `listen` of every plan and its score."""
+    try:
+        proposal = next(play)
+        while True:
+            score = yield proposal
+            listen(proposal.keep, score)
+            proposal = play.send(score)
+    except StopIteration:
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +96,12 @@ class Lagrange:
     """Least total layer-wise loss by one Lagrange multiplier, once for each scaling of the losses."""
 
     name: ClassVar[str] = "lagrange"
-    scalings: tuple[rules.Scaling, ...] = ("raw", "root", "relative")
+    scalings: tuple[Scaling, ...] = ("raw", "root", "relative")
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one plan a scaling."""
         for scaling in self.scalings:
-            yield Proposal(self.name, rules.lagrange(problem, scaling))
+            yield Proposal(self.name, lagrange(problem, scaling))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,126 +118,55 @@ class Random:
 
 
 @dataclass(frozen=True, slots=True)
-class Ddpg:
-    """AMC's agent, after the rules and before a local refinement of the best plan.
+class Thompson:
+    """The rules, then Lagrange plans with group weights learned from the scores."""
 
-    Attributes:
-        rules: the first episodes are the rules' plans, and the agent learns from them.
-        warmup: random episodes before the agent acts, at most a quarter of all.
-        perturb: share of the warm-up that disturbs the best plan so far instead of drawing anew.
-        spread: deviation of that disturbance, in sparsity.
-        sigma: exploration noise of the first episode after the warm-up.
-        decay: factor on the noise from one episode to the next.
-        refine: share of all episodes that goes, at the end, to trades around the best plan found.
-    """
-
-    name: ClassVar[str] = "ddpg"
-    rules: bool = True
-    warmup: int = 100
-    perturb: float = 0.5
-    spread: float = 0.1
-    sigma: float = 0.5
-    decay: float = 0.95
-    refine: float = 1 / 3
+    name: ClassVar[str] = "thompson"
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
-        """Propose the rules' plans, random ones, the agent's, and trades around the best."""
-        from amcc.search.agent import Agent
-
-        environment = Environment(problem)
-        of_agent, of_warmup, of_refine = seed.spawn(3)
-        agent = Agent(FEATURES, environment.steps, of_agent)
-        random = np.random.default_rng(of_warmup)
-        best, best_score, played = problem.smallest, -np.inf, 0
-
-        def told(keep: Array, score: float) -> None:
-            nonlocal best, best_score, played
-            played += 1
-            agent.remember(*environment.trace(keep), score)
-            if score > best_score:
-                best, best_score = keep, score
-
-        for rule in self._rules(problem):
-            for proposal in rule.play(problem, episodes=episodes, seed=seed):
-                told(proposal.keep, (yield proposal))
-
-        for episode in range(min(self.warmup, episodes // 4)):
-            near = played > 0 and floor((episode + 1) * self.perturb) > floor(episode * self.perturb)
-            if near:
-                keep = fit(problem, disturbed(problem, best, self.spread, random))
-            else:
-                keep = fit(problem, environment.walk(lambda state: random.random()))
-            told(keep, (yield Proposal(self.name, keep)))
-
-        noise, last = self.sigma, episodes - int(episodes * self.refine)
-        while played < last:
-            keep = fit(problem, environment.walk(partial(agent.act, noise=noise)))
-            told(keep, (yield Proposal(self.name, keep)))
-            agent.learn()
-            noise *= self.decay
-
-        yield from refine(problem, best, best_score, episodes - played, np.random.default_rng(of_refine))
-
-    def _rules(self, problem: Problem) -> list[Policy]:
-        if not self.rules:
-            return []
-        found: list[Policy] = [Lagrange()] if problem.losses is not None else []
-        found.append(Uniform())
-        return [*found, Magnitude()] if problem.magnitudes is not None else found
+        """Propose the rules' plans and as many learned ones as there are episodes."""
+        history = History()
+        yield from heard(opening(problem), history.add)
+        yield from learned(problem, history, episodes, np.random.default_rng(seed))
 
 
-def disturbed(problem: Problem, keep: Array, spread: float, random: np.random.Generator) -> Array:
-    """Widths wanted (float [groups]) around a plan: every sparsity moved by truncated normal noise."""
-    from amcc.search.agent import truncated_normal
+def opening(problem: Problem) -> Play:
+    """Propose the plans of every rule that has what it needs."""
+    rules_: list[Policy] = [Lagrange()] if problem.losses is not None else []
+    rules_ += [Uniform(), Magnitude()] if problem.magnitudes is not None else [Uniform()]
+    for rule in rules_:
+        yield from rule.play(problem, episodes=1, seed=np.random.SeedSequence(0))
 
-    sparsity = [truncated_normal(1.0 - float(share), spread, random) for share in keep / problem.full]
-    return (1.0 - np.array(sparsity)) * problem.full
 
-
-def refine(problem: Problem, best: Array, best_score: float, episodes: int, random: np.random.Generator) -> Play:
-    """Trade width between two groups of the best plan; a better plan becomes the one to trade from."""
+def learned(problem: Problem, history: History, episodes: int, random: np.random.Generator) -> Play:
+    """Propose plans by Thompson sampling, learning from the history and from their own scores."""
     for _ in range(episodes):
-        keep = trade(problem, best, random)
-        score = yield Proposal("refine", keep)
-        if score > best_score:
-            best, best_score = keep, score
+        keep = thompson(problem, history.past, random)
+        history.add(keep, (yield Proposal("thompson", keep)))
+
+
+def refined(problem: Problem, history: History, episodes: int, random: np.random.Generator) -> Play:
+    """Propose trades of width between two groups of the best plan so far."""
+    for _ in range(episodes):
+        keep = trade(problem, history.best[0], random)
+        history.add(keep, (yield Proposal("refine", keep)))
 
 
 def trade(problem: Problem, keep: Array, random: np.random.Generator) -> Array:
-    """One group a little wider, another as much narrower as the limits then ask, the rest filled up."""
+    """One group up to a quarter wider, another as much narrower as the limits then ask, the rest filled up."""
     movable = np.flatnonzero(problem.full > problem.smallest)
-    if len(movable) < 2:
-        return keep
-    for _ in range(32):
+    for _ in range(32 if len(movable) > 1 else 0):
         up, down = (int(g) for g in random.choice(movable, size=2, replace=False))
-        room, slack = problem.full[up] - keep[up], keep[down] - problem.smallest[down]
-        step = random.random()
-        if room == 0 or slack == 0:
+        share = random.random() / 4
+        wider = problem.wider(up, int(keep[up]))
+        if wider is None or keep[down] == problem.smallest[down]:
             continue
         wanted = keep.astype(np.float64)
-        wanted[up] = min(keep[up] + max(0.25 * step * problem.full[up], 1), problem.full[up])
+        wanted[up] = min(max(keep[up] + share * problem.full[up], wider), problem.full[up])
         tried = problem.down(wanted)
-        if tried[up] == keep[up]:
-            tried[up] = problem.wider(up, int(keep[up]))
         place = int(problem.widths[down].searchsorted(keep[down])) - 1
         widest = bisect_widths(problem, tried, down, place)
         if widest is not None:
             tried[down] = widest
             return fill(problem, tried, nearest(problem, wanted))
     return keep
-
-
-POLICIES: Mapping[str, Callable[[], Policy]] = {
-    policy.name: policy for policy in (Ddpg, Uniform, Magnitude, Lagrange, Random)
-}
-
-
-def policy_named(name: str) -> Policy:
-    """The policy of this name, with its default options.
-
-    Raises:
-        UsageError: there is none; lists the names.
-    """
-    if name not in POLICIES:
-        raise UsageError(f"unknown search policy '{name}'", hint=f"the policies are {', '.join(POLICIES)}")
-    return POLICIES[name]()

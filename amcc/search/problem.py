@@ -74,6 +74,7 @@ class Problem:
         magnitudes: for each group float [size], the global magnitude of each unit in removal order;
             None where they are not known.
         why: what stands in the way of smaller plans (locks), for the message of a `BudgetError`.
+        original_score: the score of the network as it came, where it is known.
     """
 
     groups: Sequence[GroupInfo]
@@ -83,6 +84,7 @@ class Problem:
     losses: Sequence[Array] | None = None
     magnitudes: Sequence[Array] | None = None
     why: str = ""
+    original_score: float | None = None
 
     def __post_init__(self) -> None:
         for what, arrays, extra in (("losses", self.losses, 1), ("magnitudes", self.magnitudes, 0)):
@@ -126,6 +128,25 @@ class Problem:
             for key, limit in self.limits.items()
         }
         return min(shares, key=lambda key: shares[key], default="flops")
+
+    @cached_property
+    def curved(self) -> tuple[bool, ...]:
+        """For each group whether a cost grows with the square of its width (in and out of one layer)."""
+        return tuple(self._curved(group) for group in range(len(self.groups)))
+
+    def _curved(self, group: int) -> bool:
+        widths, tried = self.widths[group], self.full.copy()
+        if len(widths) < 3:
+            return False
+        places = [int(widths[place]) for place in (0, len(widths) // 2, -1)]
+        costs: list[Costs] = []
+        for place in places:
+            tried[group] = place
+            costs.append(self.cost(tried))
+        (a, b, c), (x, y, z) = places, costs
+        return any(
+            (y.of(key) - x.of(key)) * (c - a) != (z.of(key) - x.of(key)) * (b - a) for key, _ in self.limits.items()
+        )
 
     def fits(self, keep: Array) -> bool:
         """Whether a keep meets every limit."""

@@ -1,0 +1,82 @@
+"""The default policy: AMC's agent (arXiv 1802.03494), after the rules and before a refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from math import floor
+from typing import ClassVar
+
+import numpy as np
+
+from amcc.ir import Array
+from amcc.search.environment import FEATURES, Environment
+from amcc.search.fit import fit
+from amcc.search.policies import History, Play, Proposal, heard, learned, opening, refined
+from amcc.search.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Ddpg:
+    """Rules, random warm-up, agent, refinement; every plan scored is also the agent's experience.
+
+    Attributes:
+        rules: the first episodes are the rules' plans.
+        warmup: random episodes before the agent acts, at most a quarter of all.
+        perturb: share of the warm-up that disturbs the best plan so far instead of drawing anew.
+        spread: deviation of that disturbance, in sparsity.
+        sigma: exploration noise of the first episode after the warm-up.
+        decay: factor on the noise from one episode to the next.
+        refine: share of all episodes that goes, at the end, to Thompson sampling where there are
+            layer-wise losses, and to trades around the best plan where there are none.
+    """
+
+    name: ClassVar[str] = "ddpg"
+    rules: bool = True
+    warmup: int = 100
+    perturb: float = 0.5
+    spread: float = 0.1
+    sigma: float = 0.5
+    decay: float = 0.95
+    refine: float = 1 / 3
+
+    def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
+        """Propose as many plans as there are episodes."""
+        from amcc.search.agent import Agent
+
+        environment, history = Environment(problem), History()
+        of_agent, of_warmup, of_refine = seed.spawn(3)
+        agent = Agent(FEATURES, environment.steps, of_agent)
+        random = np.random.default_rng(of_warmup)
+
+        def told(keep: Array, score: float) -> None:
+            history.add(keep, score)
+            agent.remember(*environment.trace(keep), score)
+
+        if self.rules:
+            yield from heard(opening(problem), told)
+
+        for episode in range(min(self.warmup, episodes // 4)):
+            if history.past and floor((episode + 1) * self.perturb) > floor(episode * self.perturb):
+                keep = fit(problem, disturbed(problem, history.best[0], self.spread, random))
+            else:
+                keep = fit(problem, environment.walk(lambda state: random.random()))
+            told(keep, (yield Proposal(self.name, keep)))
+
+        noise, last = self.sigma, episodes - int(episodes * self.refine)
+        while len(history.past) < last:
+            keep = fit(problem, environment.walk(partial(agent.act, noise=noise)))
+            told(keep, (yield Proposal(self.name, keep)))
+            agent.learn()
+            noise *= self.decay
+
+        finish = refined if problem.losses is None else learned
+        yield from finish(problem, history, episodes - len(history.past), np.random.default_rng(of_refine))
+
+
+def disturbed(problem: Problem, keep: Array, spread: float, random: np.random.Generator) -> Array:
+    """Widths wanted (float [groups]) around a plan: every sparsity moved by truncated normal noise."""
+    from amcc.search.agent import truncated_normal
+
+    sparsity = [truncated_normal(1.0 - float(share), spread, random) for share in keep / problem.full]
+    return (1.0 - np.array(sparsity)) * problem.full
