@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from amcc.passes.recovery.gram import Statistics, calibrate
-from amcc.passes.recovery.rank import Ranking, rank
+from amcc.passes.recovery.order import Ranking
+from amcc.passes.recovery.rank import rank
 from amcc.passes.recovery.repair import repair
 from amcc.passes.recovery.solve import reconstruct
 

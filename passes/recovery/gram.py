@@ -22,7 +22,7 @@ import numpy as np
 from amcc.ir import Array, Graph
 from amcc.passes.channels.model import Channels
 from amcc.passes.recovery.affine import Tail, tail
-from amcc.passes.recovery.chunks import chunks
+from amcc.passes.recovery.chunks import chunks, count_of
 from amcc.passes.recovery.linear import Linear, linears
 from amcc.passes.recovery.patches import draw, inputs_at
 
@@ -34,6 +34,9 @@ LARGEST = 1 << 26
 
 LARGEST_TOTAL = 1 << 28
 """Entries of all Gram matrices together."""
+
+PROBES = 256
+"""Samples that are kept to compare outputs on."""
 
 _ROW_BYTES = 1 << 26
 
@@ -67,11 +70,13 @@ class Statistics:
     Attributes:
         consumers: by node name, in the graph's order.
         samples: calibration samples that were read.
+        probes: a few of them, on which `rank` compares outputs.
         solutions: least-squares solutions found so far, by node and inputs that stay; newest last.
     """
 
     consumers: Mapping[str, Consumer]
     samples: int
+    probes: Mapping[str, Array] = field(repr=False)
     solutions: OrderedDict[tuple[str, bytes], Array] = field(default_factory=OrderedDict, repr=False, compare=False)
 
 
@@ -120,7 +125,7 @@ def calibrate(
             offset = linear.offset(graph)
             offset = np.zeros(matrix.shape[:2]) if offset is None else offset
             consumers[linear.node.name] = Consumer(linear, matrix, offset, gram, tail(graph, linear))
-    return Statistics(consumers, samples)
+    return Statistics(consumers, samples, _probes(inputs, seed))
 
 
 class Gram:
@@ -164,6 +169,14 @@ def parts(linear: Linear, x: Array, positions: int) -> list[slice]:
 def generator(seed: int, name: str, chunk: int) -> np.random.Generator:
     """The random numbers for one node's positions in one chunk, independent of which other nodes there are."""
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode()), chunk]))
+
+
+def _probes(inputs: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    count = count_of(inputs)
+    if count <= PROBES:
+        return dict(inputs)
+    indices = np.sort(np.random.Generator(np.random.PCG64([seed, count])).choice(count, PROBES, replace=False))
+    return {name: array[indices] for name, array in inputs.items()}
 
 
 def _consumers(channels: Channels) -> list[Linear]:
