@@ -135,14 +135,13 @@ class CostModel:
         return dict(zip(self._nodes, totals.tolist(), strict=True))
 
     def macs_by_place(self) -> dict[Place, int]:
-        """For each parameter axis, the MACs of the nodes that read the parameter."""
-        graph, by_node = self.channels.graph, self.node_macs({})
+        """For each axis that MACs are proportional to, the MACs of the nodes that it is an axis of."""
+        graph = self.channels.graph
         found: dict[Place, int] = {}
-        for node in graph.nodes:
-            for name in dict.fromkeys(node.inputs):
-                if name in graph.params and by_node.get(node.name):
-                    for axis in range(graph.params[name].ndim):
-                        found[name, axis] = found.get((name, axis), 0) + by_node[node.name]
+        for _, monomials in _macs(graph):
+            for monomial in monomials:
+                for place in monomial.axes:
+                    found[place] = found.get(place, 0) + _value(graph, monomial)
         return found
 
     @cached_property

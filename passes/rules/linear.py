@@ -33,8 +33,8 @@ def _relate_gemm(r: Relation, node: Node) -> None:
 
 def _gemm_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
     a, b = node.inputs[:2]
-    rows, inner_a, _, columns = _gemm_axes(node)
-    return (Monomial(1, ((a, rows), (a, inner_a), (b, columns))),)
+    rows, _, inner_b, columns = _gemm_axes(node)
+    return (Monomial(1, ((a, rows), (b, inner_b), (b, columns))),)
 
 
 def _gemm_contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
@@ -65,8 +65,16 @@ def _relate_matmul(r: Relation, node: Node) -> None:
 
 
 def _matmul_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
-    a, y = node.inputs[0], node.outputs[0]
-    return (Monomial(1, (*((y, axis) for axis in range(len(graph.shape(y)))), (a, len(graph.shape(a)) - 1))),)
+    """The product of the result's axes and the contracted one, named by a weight's own axes where there is a weight."""
+    (a, b), y = node.inputs[:2], node.outputs[0]
+    rank_a, rank_b = len(graph.shape(a)), len(graph.shape(b))
+    axes = [(y, axis) for axis in range(len(graph.shape(y)))]
+    axes.append((a, rank_a - 1) if a in graph.params else (b, max(rank_b - 2, 0)))
+    if rank_b > 1:
+        axes[-2] = (b, rank_b - 1)
+    if a in graph.params and rank_a > 1:
+        axes[-3 if rank_b > 1 else -2] = (a, rank_a - 2)
+    return (Monomial(1, tuple(axes)),)
 
 
 def _matmul_contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
