@@ -10,7 +10,7 @@ from __future__ import annotations
 from amcc.search.ddpg import Ddpg
 from amcc.search.journal import Record
 from amcc.search.loop import SearchInterrupted, SearchResult, search
-from amcc.search.policies import Lagrange, Magnitude, Policy, Random, Thompson, Uniform
+from amcc.search.policies import Lagrange, Magnitude, Policy, Random, Refine, Uniform
 from amcc.search.problem import GroupInfo, Problem
 from amcc.search.registry import POLICIES, policy_named
 
@@ -24,9 +24,9 @@ __all__ = [
     "Problem",
     "Random",
     "Record",
+    "Refine",
     "SearchInterrupted",
     "SearchResult",
-    "Thompson",
     "Uniform",
     "policy_named",
     "search",

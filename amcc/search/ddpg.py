@@ -12,7 +12,7 @@ import numpy as np
 from amcc.ir import Array
 from amcc.search.environment import FEATURES, Environment
 from amcc.search.fit import fit
-from amcc.search.policies import History, Play, Proposal, heard, learned, opening, refined
+from amcc.search.policies import History, Play, Proposal, heard, opening, refined
 from amcc.search.problem import Problem
 
 
@@ -27,8 +27,7 @@ class Ddpg:
         spread: deviation of that disturbance, in sparsity.
         sigma: exploration noise of the first episode after the warm-up.
         decay: factor on the noise from one episode to the next.
-        refine: share of all episodes that goes, at the end, to Thompson sampling where there are
-            layer-wise losses, and to trades around the best plan where there are none.
+        refine: share of all episodes that goes, at the end, to what the scores so far suggest.
     """
 
     name: ClassVar[str] = "ddpg"
@@ -70,8 +69,7 @@ class Ddpg:
             agent.learn()
             noise *= self.decay
 
-        finish = refined if problem.losses is None else learned
-        yield from finish(problem, history, episodes - len(history.past), np.random.default_rng(of_refine))
+        yield from refined(problem, history, episodes - len(history.past), np.random.default_rng(of_refine))
 
 
 def disturbed(problem: Problem, keep: Array, spread: float, random: np.random.Generator) -> Array:

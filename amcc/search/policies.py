@@ -118,16 +118,16 @@ class Random:
 
 
 @dataclass(frozen=True, slots=True)
-class Thompson:
-    """The rules, then Lagrange plans with group weights learned from the scores."""
+class Refine:
+    """The rules, then plans refined by their scores: what the default does without its agent."""
 
-    name: ClassVar[str] = "thompson"
+    name: ClassVar[str] = "refine"
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
-        """Propose the rules' plans and as many learned ones as there are episodes."""
+        """Propose the rules' plans and as many refined ones as there are episodes."""
         history = History()
         yield from heard(opening(problem), history.add)
-        yield from learned(problem, history, episodes, np.random.default_rng(seed))
+        yield from refined(problem, history, episodes, np.random.default_rng(seed))
 
 
 def opening(problem: Problem) -> Play:
@@ -138,18 +138,18 @@ def opening(problem: Problem) -> Play:
         yield from rule.play(problem, episodes=1, seed=np.random.SeedSequence(0))
 
 
-def learned(problem: Problem, history: History, episodes: int, random: np.random.Generator) -> Play:
-    """Propose plans by Thompson sampling, learning from the history and from their own scores."""
-    for _ in range(episodes):
-        keep = thompson(problem, history.past, random)
-        history.add(keep, (yield Proposal("thompson", keep)))
-
-
 def refined(problem: Problem, history: History, episodes: int, random: np.random.Generator) -> Play:
-    """Propose trades of width between two groups of the best plan so far."""
-    for _ in range(episodes):
-        keep = trade(problem, history.best[0], random)
-        history.add(keep, (yield Proposal("refine", keep)))
+    """Propose what the scores so far suggest.
+
+    By turns a plan by Thompson sampling, where there are losses to learn weights for, and a trade
+    of width between two groups of the best plan so far, which supposes nothing.
+    """
+    for episode in range(episodes):
+        if problem.losses is not None and episode % 2 == 0:
+            proposal = Proposal("thompson", thompson(problem, history.past, random))
+        else:
+            proposal = Proposal("refine", trade(problem, history.best[0], random))
+        history.add(proposal.keep, (yield proposal))
 
 
 def trade(problem: Problem, keep: Array, random: np.random.Generator) -> Array:

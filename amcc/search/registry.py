@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from amcc.errors import UsageError
 from amcc.search.ddpg import Ddpg
-from amcc.search.policies import Lagrange, Magnitude, Policy, Random, Thompson, Uniform
+from amcc.search.policies import Lagrange, Magnitude, Policy, Random, Refine, Uniform
 
 POLICIES: Mapping[str, Callable[[], Policy]] = {
-    policy.name: policy for policy in (Ddpg, Uniform, Magnitude, Lagrange, Thompson, Random)
+    policy.name: policy for policy in (Ddpg, Uniform, Magnitude, Lagrange, Refine, Random)
 }
 
 

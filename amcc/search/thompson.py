@@ -18,10 +18,10 @@ from amcc.ir import Array
 from amcc.search.lagrange import least_loss
 from amcc.search.problem import Problem
 
-_PRIOR = 1.0
+_PRIOR = 0.5
 _NOISE = 0.02
 _NONLINEAR = 0.1
-_LEAST = 0.05
+_LEAST = 0.2
 
 
 def thompson(problem: Problem, past: Sequence[tuple[Array, float]], random: np.random.Generator) -> Array:
@@ -32,7 +32,7 @@ def thompson(problem: Problem, past: Sequence[tuple[Array, float]], random: np.r
         BudgetError: no plan fits.
     """
     if problem.losses is None:
-        raise UsageError("policy 'thompson' needs losses from calibration", hint="use another policy")
+        raise UsageError("Thompson sampling needs losses from calibration", hint="use another policy")
     losses = np.array(
         [[c[n - k] for c, n, k in zip(problem.losses, problem.full, keep, strict=True)] for keep, _ in past]
     )
