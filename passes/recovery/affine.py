@@ -1,4 +1,4 @@
-"""What follows a linear operator until its result is added to another: per-channel affine nodes.
+"""What follows a linear operator: per-channel affine nodes, then perhaps a sum with another value.
 
 `BatchNormalization`, and `Mul`, `Div`, `Add`, `Sub` with one number a channel, turn an output y into
 `scale * y + shift`. A target for the sum behind them is thereby a target for y; and an offset of y
@@ -22,7 +22,8 @@ class Tail:
 
     Attributes:
         scale: `[O]`, and `shift` `[O]`: what they do to the linear node's output.
-        total: the value of the sum, "" when they lead to none; `other` is what is added there.
+        end: the value behind them, and behind the sum where there is one.
+        other: what is added in the sum, "" when there is none.
         sign: -1 where the sum subtracts the affine branch, and `other_sign` where it subtracts the other.
         holder: name of a parameter that can take up an offset of the linear output, or "".
         holder_factor: `[O]` how much of the offset it must take up.
@@ -30,7 +31,7 @@ class Tail:
 
     scale: Array
     shift: Array
-    total: str = ""
+    end: str
     other: str = ""
     sign: float = 1.0
     other_sign: float = 1.0
@@ -56,15 +57,15 @@ def tail(graph: Graph, linear: Linear) -> Tail:
         node = readers[0]
         found = _step(graph, node, value, axis, size)
         if found is None:
-            total = _sum(graph, node, value)
-            return Tail(scale, shift, *total, holder=holder, holder_factor=factor)
+            end, other, sign, other_sign = _sum(graph, node, value) or (value, "", 1.0, 1.0)
+            return Tail(scale, shift, end, other, sign, other_sign, holder, factor)
         times, plus, taker = found
         scale, shift = scale * times, shift * times + plus
         if taker and not holder:
             holder = taker
             factor = -scale if node.op == "Sub" else scale
         value = node.outputs[0]
-    return Tail(scale, shift, holder=holder, holder_factor=factor)
+    return Tail(scale, shift, value, holder=holder, holder_factor=factor)
 
 
 def _step(graph: Graph, node: Node, value: str, axis: int, size: int) -> tuple[Array, Array, str] | None:
@@ -112,15 +113,14 @@ def _along(array: Array, rank: int, axis: int) -> Array | None:
     return array.astype(np.float64).reshape(-1)
 
 
-def _sum(graph: Graph, node: Node, value: str) -> tuple[str, str, float, float]:
+def _sum(graph: Graph, node: Node, value: str) -> tuple[str, str, float, float] | None:
     """(sum, other operand, sign of the branch, sign of the other) where a node adds two activations."""
-    nothing = ("", "", 1.0, 1.0)
     if node.op not in ("Add", "Sub", "Sum") or len(node.inputs) != 2 or node.inputs.count(value) != 1:
-        return nothing
+        return None
     operand = node.inputs.index(value)
     other, total = node.inputs[1 - operand], node.outputs[0]
     if other in graph.params or not graph.shape(other) == graph.shape(total) == graph.shape(value):
-        return nothing
+        return None
     minus = -1.0 if node.op == "Sub" else 1.0
     return (total, other, 1.0, minus) if operand == 0 else (total, other, minus, 1.0)
 

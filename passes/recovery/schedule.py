@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from amcc.ir import Graph, Node
 
@@ -71,8 +71,3 @@ def ancestors(graph: Graph, name: str, among: Collection[str]) -> set[str]:
             found.add(producer.name)
         todo.extend(producer.reads)
     return found
-
-
-def positions(order: Iterable[Node]) -> dict[str, int]:
-    """Where each node stands."""
-    return {node.name: position for position, node in enumerate(order)}

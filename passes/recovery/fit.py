@@ -1,0 +1,157 @@
+"""The least-squares problem of one linear operator in a network under repair."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from amcc.ir import Array, Graph
+from amcc.passes.recovery.gram import parts, with_ones
+from amcc.passes.recovery.patches import Positions, inputs_at, outputs_at
+from amcc.passes.recovery.sites import Bound
+from amcc.passes.recovery.solve import least_squares
+
+RIDGE = 3e-3
+"""Pull towards the weights before repair, in units of the mean square of the inputs."""
+
+ROUNDS = 5
+"""How often targets that are clipped away are set anew."""
+
+STEP = 1.6
+"""How far a round goes; each alone minimises an upper bound of the error, so that up to 2 is safe."""
+
+HELD_BYTES = 1 << 29
+"""Bytes of rows that are held to set targets anew; beyond, they are fitted as they are."""
+
+_SMALLEST_SCALE = 1e-6
+
+
+class Rows(NamedTuple):
+    """What the original gives at some positions of a chunk: `[G, R, O]` of a site's target."""
+
+    at: Positions
+    target: Array
+
+
+class Fit:
+    """Gathers the normal equations of one site, and solves them.
+
+    Targets that the network clips need not be met: where the original lies below zero before a Relu, any
+    number below zero is right. So after a first fit, such targets move to what the fit gives (or to the
+    limit, where it lies on the wrong side), and the fit is repeated, `ROUNDS` times.
+    """
+
+    def __init__(self, bound: Bound, shrunk: Graph) -> None:
+        self.bound = bound
+        self._shrunk = shrunk
+        matrix = bound.linear.matrix(shrunk)
+        offset = bound.linear.offset(shrunk)
+        self._free = bound.fits_offset
+        if self._free:
+            offset = np.zeros(matrix.shape[:2]) if offset is None else offset
+            matrix = np.concatenate([matrix, offset[..., None]], axis=2)
+        self._current = matrix.transpose(0, 2, 1)
+        groups = len(matrix)
+        self._inverse = _Inverse(bound, groups)
+        self._gram = np.zeros((groups, matrix.shape[2], matrix.shape[2]))
+        self._cross = np.zeros_like(self._current)
+        self._rows = 0
+        self._clipped = bool(np.isfinite(bound.site.limits).any())
+        self._held: list[tuple[Array, Array, Array | None]] = []
+        self._held_bytes = 0
+
+    def add(self, x: Array, other: Array | None, wanted: Rows) -> None:
+        """Add the rows of one chunk.
+
+        Args:
+            x: the operator's input in the shrunk network, and `other` what is added to its output.
+        """
+        stays, linear = self.bound.stays, self.bound.linear
+        targets = np.take_along_axis(wanted.target[stays.groups], stays.outputs[:, None, :], axis=2)
+        others = None if other is None else outputs_at(linear, other, wanted.at)
+        start = 0
+        for part in parts(linear, x, len(wanted.at.outputs)):
+            rows = inputs_at(linear, x[part], wanted.at)
+            rows = with_ones(rows) if self._free else rows
+            end = start + rows.shape[1]
+            held = (rows, targets[:, start:end], None if others is None else others[:, start:end])
+            self._gram += rows.transpose(0, 2, 1) @ rows
+            self._cross += rows.transpose(0, 2, 1) @ self._inverse(*held[1:])
+            self._rows += rows.shape[1]
+            self._hold(held)
+            start = end
+
+    def _hold(self, held: tuple[Array, Array, Array | None]) -> None:
+        self._held_bytes += held[0].nbytes
+        self._clipped = self._clipped and self._held_bytes <= HELD_BYTES
+        if self._clipped:
+            self._held.append(held)
+        else:
+            self._held.clear()
+
+    def solved(self) -> dict[str, Array]:
+        """The parameters of the shrunk network after the fit; none where activations are not finite."""
+        if not self._rows or not (np.isfinite(self._gram).all() and np.isfinite(self._cross).all()):
+            return {}
+        fitted = self._solve(self._cross)
+        for _ in range(ROUNDS if self._clipped else 0):
+            fitted = fitted + STEP * (self._solve(self._clipped_cross(fitted)) - fitted)
+        fitted = np.where(self._inverse.defined, fitted, self._current).transpose(0, 2, 1)
+        return self._parameters(fitted)
+
+    def _solve(self, cross: Array) -> Array:
+        return least_squares(self._gram / self._rows, cross / self._rows, self._current, RIDGE, free=self._free)
+
+    def _clipped_cross(self, fitted: Array) -> Array:
+        """The right-hand side with targets beyond a limit set to what the fit gives, at least to the limit."""
+        low, high = self.bound.site.limits
+        cross = np.zeros_like(self._cross)
+        weights = fitted.astype(np.float32)
+        for rows, target, other in self._held:
+            given = self._inverse.forward(rows @ weights, other)
+            eased = np.where(target <= low, np.minimum(given, low), target)
+            eased = np.where(target >= high, np.maximum(given, high), eased)
+            cross += rows.transpose(0, 2, 1) @ self._inverse(eased, other)
+        return cross
+
+    def _parameters(self, fitted: Array) -> dict[str, Array]:
+        linear, graph = self.bound.linear, self._shrunk
+        if not self._free:
+            return linear.params(graph, fitted, None)
+        matrix, offset = fitted[..., :-1], fitted[..., -1]
+        if linear.bias:
+            return linear.params(graph, matrix, offset)
+        tail = self.bound.tail
+        assert tail.holder_factor is not None
+        return linear.params(graph, matrix, None) | tail.held(graph, tail.holder_factor * offset.reshape(-1))
+
+
+class _Inverse:
+    """From a target behind a linear operator's affine tail and sum to one for its output.
+
+    Attributes:
+        defined: `[G, 1, O]` false for outputs that the tail multiplies with next to nothing.
+    """
+
+    def __init__(self, bound: Bound, groups: int) -> None:
+        tail = bound.tail
+        direct = bound.site.target == bound.site.linear.y
+        shape = (groups, 1, -1)
+        scale = np.ones_like(tail.scale) if direct else tail.scale * tail.sign
+        shift = np.zeros_like(tail.shift) if direct else tail.shift * tail.sign
+        defined = np.abs(scale) > _SMALLEST_SCALE
+        self.defined: Array = defined.reshape(shape)
+        self._scale = np.where(defined, scale, 1.0).reshape(shape).astype(np.float32)
+        self._shift = shift.reshape(shape).astype(np.float32)
+        self._sign = np.float32(tail.other_sign)
+
+    def __call__(self, target: Array, other: Array | None) -> Array:
+        rest = target if other is None else target - self._sign * other
+        found: Array = (rest - self._shift) / self._scale
+        return found
+
+    def forward(self, output: Array, other: Array | None) -> Array:
+        """What the target would be for an output of the operator."""
+        found: Array = output * self._scale + self._shift
+        return found if other is None else found + self._sign * other
