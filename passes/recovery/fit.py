@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from amcc.ir import Array, Graph
-from amcc.passes.recovery.gram import parts, with_ones
+from amcc.passes.recovery.gram import parts, product, with_ones
 from amcc.passes.recovery.patches import Positions, inputs_at, outputs_at
 from amcc.passes.recovery.sites import Bound
 from amcc.passes.recovery.solve import least_squares
@@ -40,9 +40,12 @@ class Fit:
     Targets that the network clips need not be met: where the original lies below zero before a Relu, any
     number below zero is right. So after a first fit, such targets move to what the fit gives (or to the
     limit, where it lies on the wrong side), and the fit is repeated, `ROUNDS` times.
+
+    Args:
+        clips: whether to do so.
     """
 
-    def __init__(self, bound: Bound, shrunk: Graph) -> None:
+    def __init__(self, bound: Bound, shrunk: Graph, *, clips: bool = True) -> None:
         self.bound = bound
         self._shrunk = shrunk
         matrix = bound.linear.matrix(shrunk)
@@ -57,7 +60,7 @@ class Fit:
         self._gram = np.zeros((groups, matrix.shape[2], matrix.shape[2]))
         self._cross = np.zeros_like(self._current)
         self._rows = 0
-        self._clipped = bool(np.isfinite(bound.site.limits).any())
+        self._clipped = clips and bool(np.isfinite(bound.site.limits).any())
         self._held: list[tuple[Array, Array, Array | None]] = []
         self._held_bytes = 0
 
@@ -76,8 +79,8 @@ class Fit:
             rows = with_ones(rows) if self._free else rows
             end = start + rows.shape[1]
             held = (rows, targets[:, start:end], None if others is None else others[:, start:end])
-            self._gram += rows.transpose(0, 2, 1) @ rows
-            self._cross += rows.transpose(0, 2, 1) @ self._inverse(*held[1:])
+            self._gram += product(rows, rows)
+            self._cross += product(rows, self._inverse(*held[1:]))
             self._rows += rows.shape[1]
             self._hold(held)
             start = end
@@ -112,7 +115,7 @@ class Fit:
             given = self._inverse.forward(rows @ weights, other)
             eased = np.where(target <= low, np.minimum(given, low), target)
             eased = np.where(target >= high, np.maximum(given, high), eased)
-            cross += rows.transpose(0, 2, 1) @ self._inverse(eased, other)
+            cross += product(rows, self._inverse(eased, other))
         return cross
 
     def _parameters(self, fitted: Array) -> dict[str, Array]:

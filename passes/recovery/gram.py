@@ -22,6 +22,7 @@ import numpy as np
 from amcc.ir import Array, Graph
 from amcc.passes.channels.model import Channels
 from amcc.passes.recovery.affine import Tail, tail
+from amcc.passes.recovery.blas import one_thread
 from amcc.passes.recovery.chunks import chunks, count_of
 from amcc.passes.recovery.linear import Linear, linears
 from amcc.passes.recovery.patches import draw, inputs_at
@@ -80,6 +81,7 @@ class Statistics:
     solutions: OrderedDict[tuple[str, bytes], Array] = field(default_factory=OrderedDict, repr=False, compare=False)
 
 
+@one_thread
 def calibrate(
     channels: Channels,
     inputs: Mapping[str, Array],
@@ -140,7 +142,7 @@ class Gram:
         at = draw(linear, x, y_shape, positions, rng)
         for part in parts(linear, x, len(at.outputs)):
             rows = with_ones(inputs_at(linear, x[part], at))
-            products = (rows.transpose(0, 2, 1) @ rows).astype(np.float64)
+            products = product(rows, rows).astype(np.float64)
             self._sum = products if self._sum is None else self._sum + products
             self._rows += rows.shape[1]
 
@@ -150,6 +152,13 @@ class Gram:
             return None
         mean: Array = self._sum / self._rows
         return mean
+
+
+def product(rows: Array, others: Array) -> Array:
+    """`[G, K, O]` the sum over rows `[G, R, K]` and `[G, R, O]` of their outer products."""
+    if len(rows) == 1:  # two dimensions: the library then knows a product with itself, and halves the work
+        return np.asarray(rows[0].T @ others[0])[None]
+    return rows.transpose(0, 2, 1) @ others
 
 
 def with_ones(rows: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 
 from amcc.ir import Array, Graph
 from amcc.passes.channels.model import Channels, Group
+from amcc.passes.recovery.blas import one_thread
 from amcc.passes.recovery.chunks import chunks
 from amcc.passes.recovery.gram import Statistics
 from amcc.passes.recovery.order import Ranking, order_units
@@ -25,6 +26,7 @@ SHARES = (0.25, 0.5, 0.75)
 """The shares of a group's units of which the first that changes the outputs is removed to measure."""
 
 
+@one_thread
 def rank(channels: Channels, statistics: Statistics, *, threads: int = 0) -> tuple[Ranking, ...]:
     """Rank the units of every group.
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.model import Channels, Removal
+from amcc.passes.recovery.blas import one_thread
 from amcc.passes.recovery.chunks import chunks, sample_bytes
 from amcc.passes.recovery.fit import Fit, Rows
 from amcc.passes.recovery.gram import generator
@@ -64,8 +65,9 @@ class Repairer:
     """Repairs any number of candidates over the same samples.
 
     Args:
-        remember: keep what the original gives at the drawn positions, for the next candidate. Memory:
-            samples times positions times all outputs of linear operators.
+        quick: for comparing candidates: keep what the original gives at the drawn positions for the next
+            candidate (memory: samples times positions times all outputs of linear operators), refit only
+            operators that lost inputs, and meet clipped targets too.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Repairer:
         limit: int | None = None,
         positions: int = POSITIONS,
         threads: int = 0,
-        remember: bool = False,
+        quick: bool = False,
     ) -> None:
         graph = channels.graph
         self._channels = channels
@@ -85,11 +87,16 @@ class Repairer:
         self._sites = sites(graph)
         self._order = front_to_back(graph)
         self._samples = _samples(graph, self._order, self._sites, inputs, limit)
-        self._remembered = list(self._original()) if remember else None
+        self._remembered = list(self._original()) if quick else None
+        self._quick = quick
 
+    @one_thread
     def repair(self, removal: Removal, shrunk: Graph) -> Graph:
         """Refit every linear operator of one candidate; see `repair`."""
-        bound = bind(self._channels, shrunk, self._sites, self._channels.kept(removal))
+        kept = self._channels.kept(removal)
+        bound = bind(self._channels, shrunk, self._sites, kept)
+        if self._quick:
+            bound = {name: b for name, b in bound.items() if (b.site.linear.x, b.site.linear.x_axis) in kept}
         left = {node.name for node in shrunk.nodes}
         order = [node for node in self._order if node.name in left]
         live = Live(shrunk, order, _stops(order, bound), self._samples, self._threads)
@@ -97,7 +104,7 @@ class Repairer:
         for site, wanted in zip(self._sites, self._remembered or self._original(), strict=True):
             if site.name not in bound:
                 continue
-            fit = Fit(bound[site.name], shrunk)
+            fit = Fit(bound[site.name], shrunk, clips=not self._quick)
             needed = {fit.bound.linear.x, site.other} - {""}
             for values, rows in zip(live.advance(shrunk, stop, needed), wanted, strict=True):
                 fit.add(values[fit.bound.linear.x], values.get(site.other), rows)

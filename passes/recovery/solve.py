@@ -14,6 +14,7 @@ import numpy as np
 
 from amcc.ir import Array, Graph
 from amcc.passes.channels.model import Channels, Removal
+from amcc.passes.recovery.blas import one_thread
 from amcc.passes.recovery.gram import Consumer, Statistics
 from amcc.passes.recovery.linear import Cut, Linear, cut, linears
 
@@ -50,6 +51,7 @@ def least_squares(gram: Array, cross: Array, current: Array, ridge: float, *, fr
     return solution
 
 
+@one_thread
 def reconstruct(channels: Channels, removal: Removal, shrunk: Graph, statistics: Statistics) -> Graph:
     """Refit every consumer that lost inputs, each against its own output in the original network.
 
