@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from amcc.ir import Graph
 from amcc.metric import Evaluator
 from amcc.passes.cost import CostModel
-from amcc.passes.rewrite import shrink
 from amcc.search import SearchResult
 from amcc.search.journal import Record
+from amcc.stages import candidate
 from amcc.study import Study
 
 FINALISTS = 4
@@ -51,8 +51,8 @@ def last_round(study: Study, found: SearchResult) -> tuple[Finalist, ...]:
         judge = Evaluator(subject.graph, study.splits.finals, study.settings.metric, threads=study.settings.threads)
         for record in chosen:
             removal = subject.channels.removal(record.keep, study.learned.orders)
-            pure = shrink(subject.channels, removal)
-            graph = repair(subject.channels, removal, pure, inputs, seed=study.settings.seed)
+            quick = candidate(subject, study.learned, removal)
+            graph = repair(subject.channels, removal, quick, inputs, seed=study.settings.seed)
             finalists.append(Finalist(record, graph, judge.score(graph), len(judge.data)))
     return tuple(sorted(finalists, key=lambda finalist: -finalist.score))
 

@@ -102,11 +102,11 @@ def _recovered(shipment: Shipment, pure: Graph) -> Graph:
 
     with study.clock.phase("repair", "repairing front to back"):
         inputs = study.splits.calibration.inputs
+        quick = candidate(study.subject, study.learned, shipment.removal)
         if shipment.finalists:
             repaired = shipment.finalists[0].graph
         else:
-            repaired = repair(study.subject.channels, shipment.removal, pure, inputs, seed=study.settings.seed)
-        quick = candidate(study.subject, study.learned, shipment.removal)
+            repaired = repair(study.subject.channels, shipment.removal, quick, inputs, seed=study.settings.seed)
         score = study.evaluator.score
         return repaired if score(repaired) >= score(quick) else quick
 
