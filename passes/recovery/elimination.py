@@ -20,30 +20,29 @@ _EXACT = 128
 class Quadratic:
     """One convolution group of one consumer: the error of its outputs as units lose their columns.
 
+    Only the columns of the units are held: no score and no refit of them needs the others.
+
     Args:
-        moments: `[K, K]` second moments of its inputs.
+        inverse: `[K, K]` inverse second moments of its inputs.
         weights: `[O, K]`.
         columns: for each unit its columns; units without any never cost anything here.
         outputs: for each unit the outputs that go with it, whose error does not count; None for none at all.
-        ridge: added to the moments, in units of their mean diagonal.
         scale: what errors are multiplied with.
     """
 
     def __init__(
         self,
-        moments: Array,
+        inverse: Array,
         weights: Array,
         columns: Sequence[Array],
         outputs: Sequence[Array] | None,
         *,
-        ridge: float,
         scale: float,
     ) -> None:
-        mean = float(np.diagonal(moments).mean())
-        size = len(moments)
-        self._inverse = np.linalg.inv(moments + (ridge * mean if mean > 0 else 1.0) * np.eye(size))
-        self._weights = weights.copy()
-        self._columns = list(columns)
+        held = np.unique(np.concatenate(columns))
+        self._inverse = inverse[np.ix_(held, held)]
+        self._weights = weights[:, held]
+        self._columns = [np.searchsorted(held, c) for c in columns]
         self._outputs = outputs
         self._scale = scale
         self._counts = np.array([len(c) for c in columns])
@@ -81,6 +80,14 @@ class Quadratic:
                     self._counts[other] = len(self._columns[other])
         if self._outputs is not None:
             self._weights[self._outputs[unit]] = 0
+
+
+def regular_inverse(moments: Array, ridge: float) -> Array:
+    """The inverses of second moments `[G, K, K]`, with a ridge in units of their mean diagonal."""
+    mean = np.diagonal(moments, axis1=1, axis2=2).mean(axis=1)
+    weight = np.where(mean > 0, ridge * mean, 1.0)
+    inverse: Array = np.linalg.inv(moments + weight[:, None, None] * np.eye(moments.shape[1]))
+    return inverse
 
 
 def eliminate(quadratics: Sequence[Quadratic], size: int) -> tuple[Array, Array]:

@@ -36,7 +36,7 @@ LARGEST = 1 << 26
 LARGEST_TOTAL = 1 << 28
 """Entries of all Gram matrices together."""
 
-PROBES = 256
+PROBES = 128
 """Samples that are kept to compare outputs on."""
 
 _ROW_BYTES = 1 << 26

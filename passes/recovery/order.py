@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -13,7 +12,7 @@ import numpy as np
 from amcc.ir import Array
 from amcc.passes.channels.model import Channels, Group
 from amcc.passes.magnitude import magnitudes
-from amcc.passes.recovery.elimination import Quadratic, eliminate
+from amcc.passes.recovery.elimination import Quadratic, eliminate, regular_inverse
 from amcc.passes.recovery.gram import Consumer, Statistics
 from amcc.passes.recovery.linear import columns_of
 
@@ -48,61 +47,52 @@ def order_units(channels: Channels, statistics: Statistics) -> tuple[Ranking, ..
     and its loss is the share of squared magnitude that is gone.
     """
     sizes = magnitudes(channels)
-    consumers = _by_group(channels, statistics)
-    return tuple(_rank(channels, group, consumers[group.index], sizes[group.index]) for group in channels.groups)
+    quadratics: list[list[Quadratic]] = [[] for _ in channels.groups]
+    for consumer in statistics.consumers.values():
+        for number, found in _quadratics(channels, consumer):
+            quadratics[number].append(found)
+    return tuple(_rank(quadratics[g.index], sizes[g.index]) for g in channels.groups)
 
 
-def _rank(channels: Channels, group: Group, consumers: Sequence[Consumer], magnitude: Array) -> Ranking:
-    quadratics = [q for consumer in consumers for q in _quadratics(channels, group, consumer)]
+def _rank(quadratics: Sequence[Quadratic], magnitude: Array) -> Ranking:
     if not quadratics:
         order = np.argsort(magnitude, kind="stable")
         energy = np.square(magnitude[order])
         loss = np.concatenate([[0.0], np.cumsum(energy)]) / max(float(energy.sum()), 1e-300)
         return Ranking(order, loss, magnitude, measured=False)
-    order, loss = eliminate(quadratics, group.size)
+    order, loss = eliminate(quadratics, len(magnitude))
     return Ranking(order, loss, magnitude, measured=True)
 
 
-def _by_group(channels: Channels, statistics: Statistics) -> dict[int, list[Consumer]]:
-    """The consumers that lose inputs with each group's units."""
-    found: dict[int, list[Consumer]] = defaultdict(list)
-    for consumer in statistics.consumers.values():
-        units = channels.axes[consumer.linear.x, consumer.linear.x_axis]
-        for group in np.unique(channels.group_of[units]).tolist():
-            if group >= 0:
-                found[group].append(consumer)
-    return found
-
-
-def _quadratics(channels: Channels, group: Group, consumer: Consumer) -> list[Quadratic]:
-    """The consumer's errors as functions of the group's units, one a convolution group.
+def _quadratics(channels: Channels, consumer: Consumer) -> Iterator[tuple[int, Quadratic]]:
+    """The consumer's errors as functions of the units of each group that cuts it: (group, error).
 
     Left out are convolution groups that lose nothing, or whose outputs go together with the inputs.
     """
     linear, graph = consumer.linear, channels.graph
     groups, outputs, _ = consumer.matrix.shape
-    inputs = _indices(channels.axes[linear.x, linear.x_axis], group)
-    each = cast(int, graph.shape(linear.x)[linear.x_axis]) // groups
-    cut_outputs = channels.axes.get((linear.y, linear.y_axis))
-    lost = _indices(cut_outputs, group) if cut_outputs is not None else None
     moments = _moments(consumer)
-    energy = float(np.einsum("gok,gkl,gol->", consumer.matrix, moments, consumer.matrix, optimize=True))
+    energy = float(((consumer.matrix @ moments) * consumer.matrix).sum())
     if not energy > 0:
-        return []
-    result = []
-    for number in range(groups):
-        local = [i[i // each == number] % each for i in inputs]
-        own = None if lost is None else [o[o // outputs == number] % outputs for o in lost]
-        if own is not None and all(len(o) == outputs for i, o in zip(local, own, strict=True) if len(i)):
-            continue
-        if any(len(i) for i in local):
-            columns = [columns_of(linear, graph, i) for i in local]
+        return
+    inverse = regular_inverse(moments, RIDGE)
+    units = channels.axes[linear.x, linear.x_axis]
+    cut_outputs = channels.axes.get((linear.y, linear.y_axis))
+    each = cast(int, graph.shape(linear.x)[linear.x_axis]) // groups
+    for group in (channels.groups[g] for g in np.unique(channels.group_of[units]).tolist() if g >= 0):
+        inputs = _indices(units, group)
+        lost = _indices(cut_outputs, group) if cut_outputs is not None else None
+        for number in range(groups):
+            local = [i[i // each == number] % each for i in inputs]
+            own = None if lost is None else [o[o // outputs == number] % outputs for o in lost]
+            if not any(len(i) for i in local):
+                continue
+            if own is not None and all(len(o) == outputs for i, o in zip(local, own, strict=True) if len(i)):
+                continue
             if own is not None and not any(len(o) for o in own):
                 own = None
-            result.append(
-                Quadratic(moments[number], consumer.matrix[number], columns, own, ridge=RIDGE, scale=1 / energy)
-            )
-    return result
+            columns = [columns_of(linear, graph, i) for i in local]
+            yield group.index, Quadratic(inverse[number], consumer.matrix[number], columns, own, scale=1 / energy)
 
 
 def _moments(consumer: Consumer) -> Array:
