@@ -13,7 +13,7 @@ from amcc.passes.recovery.sites import Bound
 from amcc.passes.recovery.solve import least_squares
 
 RIDGE = 3e-3
-"""Pull towards the weights before repair, in units of the mean square of the inputs."""
+"""Pull towards the weights before repair, in units of the mean variance of the inputs."""
 
 ROUNDS = 5
 """How often targets that are clipped away are set anew."""

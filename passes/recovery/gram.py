@@ -39,6 +39,7 @@ LARGEST_TOTAL = 1 << 28
 PROBES = 128
 """Samples that are kept to compare outputs on."""
 
+_FEW_ROWS = 256
 _ROW_BYTES = 1 << 26
 
 
@@ -131,7 +132,7 @@ def calibrate(
 
 
 class Gram:
-    """The running sum of `[x 1]^T [x 1]` over rows x; products in float32, sums in float64."""
+    """The running sum of `[x 1]^T [x 1]` over rows x; long products in float32, sums in float64."""
 
     def __init__(self) -> None:
         self._sum: Array | None = None
@@ -155,7 +156,14 @@ class Gram:
 
 
 def product(rows: Array, others: Array) -> Array:
-    """`[G, K, O]` the sum over rows `[G, R, K]` and `[G, R, O]` of their outer products."""
+    """`[G, K, O]` the sum over rows `[G, R, K]` and `[G, R, O]` of their outer products.
+
+    Few rows are multiplied in float64: that costs little, and pooled features vary little about their mean.
+    """
+    if rows.shape[1] <= _FEW_ROWS:
+        same = rows is others
+        rows = rows.astype(np.float64)
+        others = rows if same else others.astype(np.float64)
     if len(rows) == 1:  # two dimensions: the library then knows a product with itself, and halves the work
         return np.asarray(rows[0].T @ others[0])[None]
     return rows.transpose(0, 2, 1) @ others

@@ -19,7 +19,7 @@ from amcc.passes.recovery.gram import Consumer, Statistics
 from amcc.passes.recovery.linear import Cut, Linear, cut, linears
 
 RIDGE = 1e-2
-"""Ridge of a reconstruction, in units of the mean square of the inputs."""
+"""Ridge of a reconstruction, in units of the mean variance of the inputs."""
 
 _MOST_SOLUTION_BYTES = 1 << 28
 
@@ -30,20 +30,22 @@ def least_squares(gram: Array, cross: Array, current: Array, ridge: float, *, fr
     Args:
         gram: `[G, K, K]` mean of x x^T, and `cross` `[G, K, O]` mean of x y^T.
         current: `[G, K, O]` the weights that V is pulled to.
-        ridge: in units of the mean of the gram's diagonal.
-        free: whether the last row of V is an offset, which is not pulled.
+        ridge: in units of the mean variance of the inputs; of their mean square where no offset is fitted.
+        free: whether the last row of V is an offset, whose input is constant, and which is not pulled.
 
     Returns:
         V, float64 `[G, K, O]`. Finite for any positive semidefinite gram.
     """
     size = gram.shape[1]
     diagonal = np.diagonal(gram, axis1=1, axis2=2)
-    pulled = diagonal[:, :-1] if free else diagonal
-    mean = pulled.mean(axis=1) if pulled.shape[1] else np.ones(len(gram))
+    if free:
+        constant = np.where(diagonal[:, -1:] > 0, diagonal[:, -1:], 1.0)
+        diagonal = diagonal[:, :-1] - np.square(gram[:, :-1, -1]) / constant
+    mean = diagonal.mean(axis=1) if diagonal.shape[1] else np.ones(len(gram))
     mean = np.where(mean > 0, mean, 1.0)
     weight = np.repeat((ridge * mean)[:, None], size, axis=1)
     if free:
-        weight[:, -1] = 1e-9 * diagonal[:, -1]
+        weight[:, -1:] = 1e-9 * constant
     system = gram.copy()
     index = np.arange(size)
     system[:, index, index] += weight
