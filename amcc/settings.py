@@ -11,7 +11,7 @@ from amcc.errors import UsageError
 Recover = Literal["full", "none"]
 Artifact = Literal["onnx", "torch"]
 
-EPISODES = 300
+EPISODES = 200
 CALIB_SAMPLES = 1500
 EVAL_SAMPLES = 1000
 REPORT_SAMPLES = 10_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amcc.budget import Budget, Costs, Key
+from amcc.budget import Budget, Key
 from amcc.certificate import Certificate
 from amcc.finals import Finalist
 from amcc.ir import Array, Graph
@@ -100,7 +100,7 @@ def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
 def _budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
     model = CostModel(shipment.study.subject.channels)
     before, after = model.original, model.of_removal(shipment.removal)
-    limits = shipment.budget.resolve(Costs(before.flops, before.params, before.size))
+    limits = shipment.budget.resolve(before)
     asked: dict[Key, str] = {term.key: str(term) for term in shipment.budget.terms}
     lines = []
     for key, limit in limits.items():

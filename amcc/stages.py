@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amcc.budget import Budget, Costs
+from amcc.budget import Budget
 from amcc.data import Dataset, Spec, Splits, load_data, split
 from amcc.errors import BudgetError
 from amcc.ir import Array, Graph, Node, Shape
@@ -22,10 +22,11 @@ from amcc.search import GroupInfo, Problem
 from amcc.settings import Settings
 
 if TYPE_CHECKING:
-    from amcc.passes.recovery import Statistics
+    from amcc.passes.recovery import Repairer, Statistics
 
 _SYNTHETIC_MACS = 200 * 10**9
 _FEW_SAMPLES = 64
+_LEAST_REPAIRED, _REPAIRED_OF_SCORED = 32, 10
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class Learned:
         losses: float [size + 1] a group, the loss after removing the first k; None without statistics.
         magnitudes: float [size] a group, in removal order.
         statistics: for reconstruction; None when pure slices are wanted.
+        repairer: of candidates, over a few samples, so that they are scored much as they would be shipped.
     """
 
     orders: tuple[Array, ...]
     losses: tuple[Array, ...] | None
     magnitudes: tuple[Array, ...]
     statistics: Statistics | None
+    repairer: Repairer | None = None
 
 
 @dataclass
@@ -215,13 +218,19 @@ def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned
     if settings.recover == "none" and settings.search != "lagrange":
         orders = tuple(np.argsort(size, kind="stable") for size in sizes)
         return Learned(orders, None, _arranged(sizes, orders), None)
-    from amcc.passes.recovery import calibrate, rank
+    from amcc.passes.recovery import Repairer, calibrate, rank
 
     statistics = calibrate(channels, calibration.inputs, seed=settings.seed)
     rankings = rank(channels, statistics)
     orders = tuple(ranking.order for ranking in rankings)
     losses = tuple(ranking.loss for ranking in rankings)
-    return Learned(orders, losses, _arranged(sizes, orders), statistics if settings.recover == "full" else None)
+    if settings.recover == "none":
+        return Learned(orders, losses, _arranged(sizes, orders), None)
+    few = max(_LEAST_REPAIRED, settings.eval_samples // _REPAIRED_OF_SCORED)
+    repairer = Repairer(
+        channels, calibration.inputs, seed=settings.seed, limit=few, threads=settings.threads, quick=True
+    )
+    return Learned(orders, losses, _arranged(sizes, orders), statistics, repairer)
 
 
 def _arranged(sizes: Sequence[Array], orders: Sequence[Array]) -> tuple[Array, ...]:
@@ -245,19 +254,16 @@ def problem_of(
     channels = subject.channels
     model = CostModel(channels, learned.orders)
 
-    def cost(keep: Array) -> Costs:
-        costs = model.costs(keep)
-        return Costs(costs.flops, costs.params, costs.size)
-
     def scored(keep: Array) -> float:
-        return score(candidate(subject, learned, channels.removal(keep, learned.orders)))
+        removal = channels.removal(keep, learned.orders)
+        graph = candidate(subject, learned, removal)
+        return score(graph if learned.repairer is None else learned.repairer.repair(removal, graph))
 
-    original = cost(np.array([group.size for group in channels.groups], np.int64))
     locks = reasons(channels, 3)
     return Problem(
         groups=[_group_info(channels.graph, group, settings) for group in channels.groups],
-        limits=budget.resolve(original),
-        cost=cost,
+        limits=budget.resolve(model.original),
+        cost=model.costs,
         score=scored,
         losses=learned.losses,
         magnitudes=learned.magnitudes,
