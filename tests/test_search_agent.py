@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from amcc.ir import Array
-from amcc.search.agent import Agent, Hyperparameters, truncated_normal
+from amcc.search.agent import Agent, Hyperparameters
+from amcc.search.noise import truncated_normal
 
 SMALL = Hyperparameters(hidden=32, actor_rate=1e-3, tau=0.05, memory=600)
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from amcc.budget import Costs, Limits
 from amcc.errors import UsageError
 from amcc.search import GroupInfo, Problem, rules
-from amcc.search.lagrange import Scaling, lagrange
+from amcc.search.lagrange import evened, lagrange
 from tests.search_problems import Chain, plans, problems
 
 
-@given(problem=problems(), scaling=st.sampled_from(["raw", "root", "relative"]))
-def test_every_rule_fits_without_a_step_to_spare(problem: Problem, scaling: Scaling) -> None:
-    for keep in (rules.uniform(problem), rules.magnitude(problem), lagrange(problem, scaling)):
+@given(problem=problems(), evenness=st.sampled_from([0.0, 0.2, 3.0]))
+def test_every_rule_fits_without_a_step_to_spare(problem: Problem, evenness: float) -> None:
+    for keep in (rules.uniform(problem), rules.magnitude(problem), lagrange(problem, evenness)):
         assert all(k in widths for k, widths in zip(keep, problem.widths, strict=True))
         assert problem.fits(keep)
         for group, width in enumerate(keep):
@@ -62,7 +62,7 @@ def test_lagrange_finds_the_optimum_of_small_problems() -> None:
         chain = Chain(4, seed=seed, width=8, stage=4)
         problem = chain.problem("flops=0.4")
         close = [k for k in plans(problem) if 0.99 <= problem.limits.use(problem.cost(k)) <= 1]
-        ratios.append(chain.loss(lagrange(problem)) / min(map(chain.loss, close)))
+        ratios.append(chain.loss(lagrange(problem, 0.0)) / min(map(chain.loss, close)))
     assert np.median(ratios) <= 1.001
     assert max(ratios) <= 1.6
 
@@ -72,7 +72,7 @@ def test_lagrange_leaves_nothing_to_pair_trades(budget: str) -> None:
     """No widening of one group paid for by narrowing another lowers the loss by more than 2%."""
     chain = Chain(9, seed=3, stage=3)
     problem = chain.problem(budget)
-    keep = lagrange(problem)
+    keep = lagrange(problem, 0.0)
     before = chain.loss(keep)
     for up in range(9):
         for down in range(9):
@@ -84,14 +84,26 @@ def test_lagrange_leaves_nothing_to_pair_trades(budget: str) -> None:
                 assert not problem.fits(trade) or chain.loss(trade) >= 0.98 * before
 
 
-def test_lagrange_scalings_differ_and_a_scale_of_all_losses_does_not_matter() -> None:
+def test_a_factor_on_all_losses_does_not_matter() -> None:
     problem = Chain(6, seed=1).problem("flops=0.5")
     assert problem.losses is not None
-    louder = dataclasses.replace(problem, losses=[1e4 * curve for curve in problem.losses])
-    found = {scaling: lagrange(problem, scaling).tolist() for scaling in ("raw", "root", "relative")}
-    assert lagrange(louder).tolist() == found["raw"]
-    assert lagrange(louder, "relative").tolist() == found["relative"]
-    assert found["raw"] != found["relative"]
+    for factor in (1e4, 1e-4):
+        scaled = dataclasses.replace(problem, losses=[factor * curve for curve in problem.losses])
+        assert lagrange(scaled).tolist() == lagrange(problem).tolist()
+
+
+def test_evenness_keeps_every_group_from_being_cut_to_nothing() -> None:
+    problem = Chain(8, seed=1).problem("flops=0.4")
+    least = [float((lagrange(problem, evenness) / problem.full).min()) for evenness in (0.0, 0.2, 5.0)]
+    assert least[0] < least[1] < least[2]
+
+
+def test_evened_curves() -> None:
+    problem = dataclasses.replace(Chain(2, width=4, stage=2).problem("flops=0.5"), losses=[np.arange(5.0), -np.ones(5)])
+    first, second = evened(problem, 0.5)
+    penalty = 0.5 * 2.0 * np.array([0, 1 / 256, 1 / 16, 81 / 256, 1])
+    np.testing.assert_allclose(first, np.arange(5) + penalty)
+    np.testing.assert_allclose(second, penalty)
 
 
 def test_lagrange_with_flat_or_falling_losses_still_fits() -> None:
@@ -109,6 +121,6 @@ def test_lagrange_with_flat_or_falling_losses_still_fits() -> None:
 def test_what_a_rule_lacks_is_said() -> None:
     problem = dataclasses.replace(Chain(3).problem("flops=0.5"), losses=None, magnitudes=None)
     with pytest.raises(UsageError, match="needs losses from calibration"):
-        lagrange(problem)
+        lagrange(problem, 0.0)
     with pytest.raises(UsageError, match="needs the magnitudes"):
         rules.magnitude(problem)

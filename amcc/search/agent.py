@@ -11,13 +11,13 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from amcc.ir import Array
+from amcc.search.noise import truncated_normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +158,6 @@ class Agent:
             slow: list[Tensor] = [*self.slow_actor.parameters(), *self.slow_critic.parameters()]
             fast: list[Tensor] = [*self.actor.parameters(), *self.critic.parameters()]
             torch._foreach_lerp_(slow, fast, hp.tau)
-
-
-def truncated_normal(mean: float, deviation: float, random: np.random.Generator) -> float:
-    """One draw from a normal cut off at [0, 1], by inverting its distribution; one uniform number."""
-    if deviation <= 0.0:
-        return min(max(mean, 0.0), 1.0)
-    normal = NormalDist(mean, deviation)
-    low, high = normal.cdf(0.0), normal.cdf(1.0)
-    share = min(max(low + (high - low) * random.random(), 1e-12), 1.0 - 1e-12)
-    return min(max(normal.inv_cdf(share), 0.0), 1.0)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import numpy as np
 from amcc.ir import Array
 from amcc.search.environment import FEATURES, Environment
 from amcc.search.fit import fit
-from amcc.search.policies import History, Play, Proposal, heard, opening, refined
+from amcc.search.noise import disturbed
+from amcc.search.policies import SPREAD, History, Play, Proposal, heard, opening, refined
 from amcc.search.problem import Problem
 
 
@@ -34,7 +35,7 @@ class Ddpg:
     rules: bool = True
     warmup: int = 100
     perturb: float = 0.5
-    spread: float = 0.1
+    spread: float = SPREAD
     sigma: float = 0.5
     decay: float = 0.95
     refine: float = 1 / 3
@@ -70,11 +71,3 @@ class Ddpg:
             noise *= self.decay
 
         yield from refined(problem, history, episodes - len(history.past), np.random.default_rng(of_refine))
-
-
-def disturbed(problem: Problem, keep: Array, spread: float, random: np.random.Generator) -> Array:
-    """Widths wanted (float [groups]) around a plan: every sparsity moved by truncated normal noise."""
-    from amcc.search.agent import truncated_normal
-
-    sparsity = [truncated_normal(1.0 - float(share), spread, random) for share in keep / problem.full]
-    return (1.0 - np.array(sparsity)) * problem.full

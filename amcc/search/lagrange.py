@@ -10,7 +10,6 @@ its cost, and trades between groups walk the rest of the way.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -20,8 +19,10 @@ from amcc.ir import Array
 from amcc.search.fit import fill
 from amcc.search.problem import Problem
 
-Scaling = Literal["raw", "root", "relative"]
+EVENNESS = 0.2
+"""Of the penalty on uneven plans; see `evened`."""
 
+_STEEPNESS = 4
 _SWEEPS = 8
 _HALVINGS = 18
 _ENOUGH = 0.998
@@ -30,20 +31,31 @@ _TRADES = 200
 _CANDIDATES = 8
 
 
-def lagrange(problem: Problem, scaling: Scaling = "raw") -> Array:
-    """The plan of least loss by the problem's own curves.
-
-    Args:
-        scaling: of the curves: as given, their square root (an error rather than its square), or
-            each as a share of its largest value.
+def lagrange(problem: Problem, evenness: float = EVENNESS) -> Array:
+    """The plan of least loss by the problem's own curves, made even.
 
     Raises:
         UsageError: the problem has no losses.
         BudgetError: no plan fits.
     """
+    return least_loss(problem, evened(problem, evenness))
+
+
+def evened(problem: Problem, evenness: float = EVENNESS) -> list[Array]:
+    """The loss curves, float [size + 1] a group, each with a common penalty added.
+
+    A curve is measured with all other groups whole, and then nearly the whole of some groups looks
+    superfluous. The penalty, `evenness * (mean loss of a whole group) * (share removed) ** 4`, is
+    next to nothing for moderate cuts and keeps any one group from paying for all.
+
+    Raises:
+        UsageError: the problem has no losses.
+    """
     if problem.losses is None:
-        raise UsageError("policy 'lagrange' needs losses from calibration", hint="use another policy")
-    return least_loss(problem, [_scaled(curve, scaling) for curve in problem.losses])
+        raise UsageError("this policy needs losses from calibration", hint="use another policy")
+    curves = [np.maximum(curve, 0.0) for curve in problem.losses]
+    mean = sum(float(curve[-1]) for curve in curves) / max(len(curves), 1)
+    return [curve + evenness * mean * np.linspace(0.0, 1.0, len(curve)) ** _STEEPNESS for curve in curves]
 
 
 def least_loss(problem: Problem, losses: Sequence[Array]) -> Array:
@@ -70,13 +82,6 @@ def least_loss(problem: Problem, losses: Sequence[Array]) -> Array:
         else:
             low = middle
     return _Descent(problem, by_kept).run(found)
-
-
-def _scaled(curve: Array, scaling: Scaling) -> Array:
-    curve = np.maximum(curve, 0.0)
-    if scaling == "root":
-        return np.sqrt(curve)
-    return curve / (curve.max() or 1.0) if scaling == "relative" else curve
 
 
 def _settle(problem: Problem, choices: Sequence[Array], multiplier: float) -> Array:

@@ -16,9 +16,13 @@ from amcc.ir import Array
 from amcc.search import rules
 from amcc.search.environment import Environment
 from amcc.search.fit import bisect_widths, fill, fit, nearest
-from amcc.search.lagrange import Scaling, lagrange
+from amcc.search.lagrange import lagrange
+from amcc.search.noise import disturbed
 from amcc.search.problem import Problem
 from amcc.search.thompson import thompson
+
+SPREAD = 0.1
+"""Deviation of the noise, in sparsity, that disturbs a plan."""
 
 
 class Proposal(NamedTuple):
@@ -93,15 +97,15 @@ class Magnitude:
 
 @dataclass(frozen=True, slots=True)
 class Lagrange:
-    """Least total layer-wise loss by one Lagrange multiplier, once for each scaling of the losses."""
+    """Least total layer-wise loss by one Lagrange multiplier, once for each evenness."""
 
     name: ClassVar[str] = "lagrange"
-    scalings: tuple[Scaling, ...] = ("raw", "root", "relative")
+    evenness: tuple[float, ...] = (0.2, 0.4, 0.1, 0.0)
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
-        """Propose one plan a scaling."""
-        for scaling in self.scalings:
-            yield Proposal(self.name, lagrange(problem, scaling))
+        """Propose one plan an evenness."""
+        for evenness in self.evenness:
+            yield Proposal(self.name, lagrange(problem, evenness))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +143,20 @@ def opening(problem: Problem) -> Play:
 
 
 def refined(problem: Problem, history: History, episodes: int, random: np.random.Generator) -> Play:
-    """Propose what the scores so far suggest.
+    """Propose what the scores so far suggest, by turns.
 
-    By turns a plan by Thompson sampling, where there are losses to learn weights for, and a trade
-    of width between two groups of the best plan so far, which supposes nothing.
+    All sparsities of the best plan disturbed; a trade of width between two of its groups; and,
+    where there are losses to learn weights for, a plan by Thompson sampling.
     """
+    turns = 2 if problem.losses is None else 3
     for episode in range(episodes):
-        if problem.losses is not None and episode % 2 == 0:
-            proposal = Proposal("thompson", thompson(problem, history.past, random))
+        if episode % turns == 0:
+            keep = fit(problem, disturbed(problem, history.best[0], SPREAD, random))
+        elif episode % turns == 1:
+            keep = trade(problem, history.best[0], random)
         else:
-            proposal = Proposal("refine", trade(problem, history.best[0], random))
-        history.add(proposal.keep, (yield proposal))
+            keep = thompson(problem, history.past, random)
+        history.add(keep, (yield Proposal("thompson" if episode % turns == 2 else "refine", keep)))
 
 
 def trade(problem: Problem, keep: Array, random: np.random.Generator) -> Array:

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from amcc.errors import UsageError
 from amcc.ir import Array
-from amcc.search.lagrange import least_loss
+from amcc.search.lagrange import evened, least_loss
 from amcc.search.problem import Problem
 
 _PRIOR = 0.5
@@ -31,13 +30,10 @@ def thompson(problem: Problem, past: Sequence[tuple[Array, float]], random: np.r
         UsageError: the problem has no losses.
         BudgetError: no plan fits.
     """
-    if problem.losses is None:
-        raise UsageError("Thompson sampling needs losses from calibration", hint="use another policy")
-    losses = np.array(
-        [[c[n - k] for c, n, k in zip(problem.losses, problem.full, keep, strict=True)] for keep, _ in past]
-    )
+    curves = evened(problem)
+    losses = np.array([[c[n - k] for c, n, k in zip(curves, problem.full, keep, strict=True)] for keep, _ in past])
     weights = draw(losses, np.array([score for _, score in past]), random, original=problem.original_score)
-    return least_loss(problem, [w * curve for w, curve in zip(weights, problem.losses, strict=True)])
+    return least_loss(problem, [weight * curve for weight, curve in zip(weights, curves, strict=True)])
 
 
 def draw(losses: Array, scores: Array, random: np.random.Generator, *, original: float | None = None) -> Array:
