@@ -19,7 +19,7 @@ from amcc.ir import Array
 from amcc.search.fit import fill
 from amcc.search.problem import Problem
 
-EVENNESS = 0.2
+EVENNESS = 0.1
 """Of the penalty on uneven plans; see `evened`."""
 
 _STEEPNESS = 4

@@ -100,7 +100,7 @@ class Lagrange:
     """Least total layer-wise loss by one Lagrange multiplier, once for each evenness."""
 
     name: ClassVar[str] = "lagrange"
-    evenness: tuple[float, ...] = (0.2, 0.4, 0.1, 0.0)
+    evenness: tuple[float, ...] = (0.1, 0.2, 0.4, 0.0)
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one plan an evenness."""
