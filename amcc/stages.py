@@ -248,7 +248,12 @@ def candidate(subject: Subject, learned: Learned, removal: Removal) -> Graph:
 
 
 def problem_of(
-    subject: Subject, learned: Learned, budget: Budget, settings: Settings, score: Callable[[Graph], float]
+    subject: Subject,
+    learned: Learned,
+    budget: Budget,
+    settings: Settings,
+    score: Callable[[Graph], float],
+    original_score: float | None = None,
 ) -> Problem:
     """The search's view of a network."""
     channels = subject.channels
@@ -268,6 +273,7 @@ def problem_of(
         losses=learned.losses,
         magnitudes=learned.magnitudes,
         why=f"in the way: {locks}" if locks else "",
+        original_score=original_score,
     )
 
 

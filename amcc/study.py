@@ -30,7 +30,7 @@ from amcc.stages import (
     weights_hash,
 )
 
-_JOURNALLED = ("ddpg", "random")
+_JOURNALLED = ("ddpg", "refine", "random")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def find(study: Study, budget: Budget, journal: Path | None, *, ship_on_interrup
         SearchInterrupted: Ctrl-C, unless `ship_on_interrupt` and something was found.
     """
     settings, observer = study.settings, study.clock.observer
-    problem = problem_of(study.subject, study.learned, budget, settings, study.evaluator.score)
+    evaluator = study.evaluator
+    problem = problem_of(study.subject, study.learned, budget, settings, evaluator.score, evaluator.original)
     problem.check_reachable()
     with study.clock.phase("search", "searching"):
         observer.search_begins(settings.episodes if settings.search in _JOURNALLED else 0)
