@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from amcc.artifacts import hashes, journal_path, output_folder
 from amcc.bench import bench
 from amcc.certificate import certify
-from amcc.errors import AmccError, ModelError
+from amcc.errors import AmccError, ModelError, VerificationError
 from amcc.ir import Graph
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
-from amcc.passes.rewrite import shrink
+from amcc.passes.rewrite import check_shapes, shrink
 from amcc.plan import Plan
 from amcc.planning import describe
 from amcc.settings import Artifact
@@ -67,6 +67,7 @@ def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
     clock, subject = study.clock, study.subject
     with clock.phase("rewrite", "cutting"):
         pure = shrink(subject.channels, shipment.removal)
+        check_shapes(pure)
     with clock.phase("certificate", "checking the cut against the masked original"):
         certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure)
         certificate.demand()
@@ -150,6 +151,8 @@ def _write(shipment: Shipment, final: Graph, plan: Plan, summary: Summary, out: 
     journal = journal_path(out)
     with output_folder(out, force=force) as folder:
         emit(final, folder, shipment.study.settings.emit, shipment.study.notes)
+        if (folder / "model.onnx").is_file():
+            _check(folder / "model.onnx", shipment.study.subject.file)
         plan.write(folder / "plan.json")
         if journal.is_file():
             shutil.copyfile(journal, folder / "journal.jsonl")
@@ -160,6 +163,29 @@ def _write(shipment: Shipment, final: Graph, plan: Plan, summary: Summary, out: 
         summary.write(folder / "summary.json")
     journal.unlink(missing_ok=True)
     return summary
+
+
+def _check(written: Path, original: Path | None) -> None:
+    """Let onnx's own checker, inference included, look at the result; a file that it refused before may fail again.
+
+    Raises:
+        VerificationError: it refuses the result and did not refuse the original.
+    """
+    if (objection := _objection(written)) and (original is None or not _objection(original)):
+        raise VerificationError(
+            f"onnx's checker refuses the result: {objection}", hint="this is a fault of amcc: please report the model"
+        )
+
+
+def _objection(model: Path) -> str:
+    """What onnx's checker says against a file; nothing if it is well."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(model), full_check=True)
+    except Exception as error:  # the checker's errors have no common base
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return ""
 
 
 def emit(graph: Graph, folder: Path, wanted: Sequence[Artifact] | None, notes: Notes) -> None:
