@@ -13,7 +13,14 @@ from amcc.passes.recovery.sites import Bound
 from amcc.passes.recovery.solve import least_squares
 
 RIDGE = 3e-3
-"""Pull towards the weights before repair, in units of the mean variance of the inputs."""
+"""Pull towards the weights before repair, in units of the mean variance of the inputs; the least that is tried."""
+
+RIDGES = (RIDGE, 3e-2, 0.3, 3.0, 30.0, 300.0)
+"""The pulls of which the one that does best on samples left out is chosen."""
+
+EASE = 0.1
+"""What the chosen pull is multiplied with: it was chosen on half of the samples, and errors that a strong
+pull leaves add up over the layers."""
 
 ROUNDS = 5
 """How often targets that are clipped away are set anew."""
@@ -57,9 +64,10 @@ class Fit:
         self._current = matrix.transpose(0, 2, 1)
         groups = len(matrix)
         self._inverse = _Inverse(bound, groups)
-        self._gram = np.zeros((groups, matrix.shape[2], matrix.shape[2]))
-        self._cross = np.zeros_like(self._current)
-        self._rows = 0
+        # the first and the second half of the samples of every chunk
+        self._grams = np.zeros((2, groups, matrix.shape[2], matrix.shape[2]))
+        self._crosses = np.zeros((2, *self._current.shape))
+        self._rows = [0, 0]
         self._clipped = clips and bool(np.isfinite(bound.site.limits).any())
         self._held: list[tuple[Array, Array, Array | None]] = []
         self._held_bytes = 0
@@ -73,17 +81,24 @@ class Fit:
         stays, linear = self.bound.stays, self.bound.linear
         targets = np.take_along_axis(wanted.target[stays.groups], stays.outputs[:, None, :], axis=2)
         others = None if other is None else outputs_at(linear, other, wanted.at)
-        start = 0
+        start, count = 0, targets.shape[1]
         for part in parts(linear, x, len(wanted.at.outputs)):
             rows = inputs_at(linear, x[part], wanted.at)
             rows = with_ones(rows) if self._free else rows
             end = start + rows.shape[1]
             held = (rows, targets[:, start:end], None if others is None else others[:, start:end])
-            self._gram += product(rows, rows)
-            self._cross += product(rows, self._inverse(*held[1:]))
-            self._rows += rows.shape[1]
+            middle = min(max(count // 2 - start, 0), rows.shape[1])
+            for fold, of_fold in enumerate((slice(None, middle), slice(middle, None))):
+                self._add(fold, *(None if array is None else array[:, of_fold] for array in held))
             self._hold(held)
             start = end
+
+    def _add(self, fold: int, rows: Array | None, targets: Array | None, others: Array | None) -> None:
+        assert rows is not None and targets is not None
+        if rows.shape[1]:
+            self._grams[fold] += product(rows, rows)
+            self._crosses[fold] += product(rows, self._inverse(targets, others))
+            self._rows[fold] += rows.shape[1]
 
     def _hold(self, held: tuple[Array, Array, Array | None]) -> None:
         self._held_bytes += held[0].nbytes
@@ -95,21 +110,40 @@ class Fit:
 
     def solved(self) -> dict[str, Array]:
         """The parameters of the shrunk network after the fit; none where activations are not finite."""
-        if not self._rows or not (np.isfinite(self._gram).all() and np.isfinite(self._cross).all()):
+        if not sum(self._rows) or not (np.isfinite(self._grams).all() and np.isfinite(self._crosses).all()):
             return {}
-        fitted = self._solve(self._cross)
+        ridge = self._chosen_ridge()
+        gram = self._grams.sum(axis=0) / sum(self._rows)
+
+        def solve(cross: Array) -> Array:
+            return least_squares(gram, cross / sum(self._rows), self._current, ridge, free=self._free)
+
+        fitted = solve(self._crosses.sum(axis=0))
         for _ in range(ROUNDS if self._clipped else 0):
-            fitted = fitted + STEP * (self._solve(self._clipped_cross(fitted)) - fitted)
+            fitted = fitted + STEP * (solve(self._clipped_cross(fitted)) - fitted)
         fitted = np.where(self._inverse.defined, fitted, self._current).transpose(0, 2, 1)
         return self._parameters(fitted)
 
-    def _solve(self, cross: Array) -> Array:
-        return least_squares(self._gram / self._rows, cross / self._rows, self._current, RIDGE, free=self._free)
+    def _chosen_ridge(self) -> float:
+        """By two-fold cross-validation, from the Gram matrices alone; see `EASE`."""
+        if not all(self._rows):
+            return RIDGES[-1]
+        means = [(g / n, c / n) for g, c, n in zip(self._grams, self._crosses, self._rows, strict=True)]
+        best, least = RIDGES[0], np.inf
+        for ridge in RIDGES:
+            missed = 0.0
+            for (gram, cross), (left_out, its_cross) in (means, means[::-1]):
+                fitted = least_squares(gram, cross, self._current, ridge, free=self._free)
+                missed += float((fitted * (left_out @ fitted - 2 * its_cross)).sum())
+            if missed >= least:
+                break
+            best, least = ridge, missed
+        return max(best * EASE, RIDGE)
 
     def _clipped_cross(self, fitted: Array) -> Array:
         """The right-hand side with targets beyond a limit set to what the fit gives, at least to the limit."""
         low, high = self.bound.site.limits
-        cross = np.zeros_like(self._cross)
+        cross = np.zeros_like(self._current)
         weights = fitted.astype(np.float32)
         for rows, target, other in self._held:
             given = self._inverse.forward(rows @ weights, other)
