@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -219,16 +219,13 @@ def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array])
 
 
 def _one_by_one(
-    session: object, batch: set[object], wanted: Mapping[str, object], inputs: Mapping[str, Array]
+    session: Any, batch: set[object], wanted: Mapping[str, object], inputs: Mapping[str, Array]
 ) -> Mapping[str, Array] | None:
     """Runs of one sample each, joined, for models fixed to a batch of one."""
     if batch != {1}:
         return None
-    names = [o.name for o in session.get_outputs()]  # type: ignore[attr-defined]
-    runs = [
-        session.run(names, {n: inputs[n][i : i + 1] for n in wanted})  # type: ignore[attr-defined]
-        for i in range(_SAMPLES)
-    ]
+    names = [o.name for o in session.get_outputs()]
+    runs = [session.run(names, {n: inputs[n][i : i + 1] for n in wanted}) for i in range(_SAMPLES)]
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*runs, strict=True), strict=True)}
 
 
