@@ -43,12 +43,12 @@ def lines(journal: Path) -> int:
 def kill_once(arguments: list[str], journal: Path, moment: random.Random, log: Path) -> tuple[bool, int]:
     """Start, wait for a random moment of the search, kill; whether it was still running, and the episodes then."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    before = lines(journal)
+    wanted = lines(journal) + moment.randint(1, EPISODES // 12)
     with log.open("ab") as sink:
         process = subprocess.Popen([sys.executable, "-m", "amcc.cli", *arguments], stdout=sink, stderr=sink, env=env)
-        while process.poll() is None and lines(journal) <= before:
+        while process.poll() is None and lines(journal) < wanted:
             time.sleep(0.005)
-        time.sleep(moment.uniform(0, 0.8))
+        time.sleep(moment.uniform(0, 0.5))
         running = process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
