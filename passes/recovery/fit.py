@@ -22,6 +22,9 @@ EASE = 0.1
 """What the chosen pull is multiplied with: it was chosen on half of the samples, and errors that a strong
 pull leaves add up over the layers."""
 
+QUICK_PULL = 0.3
+"""The pull of a quick fit, in units of the inputs' variance."""
+
 ROUNDS = 5
 """How often targets that are clipped away are set anew."""
 
@@ -49,11 +52,12 @@ class Fit:
     limit, where it lies on the wrong side), and the fit is repeated, `ROUNDS` times.
 
     Args:
-        clips: whether to do so.
+        quick: not to do so, and to pull with `QUICK_PULL` instead of a strength chosen by cross-validation.
     """
 
-    def __init__(self, bound: Bound, shrunk: Graph, *, clips: bool = True) -> None:
+    def __init__(self, bound: Bound, shrunk: Graph, *, quick: bool = False) -> None:
         self.bound = bound
+        self._quick = quick
         self._shrunk = shrunk
         matrix = bound.linear.matrix(shrunk)
         offset = bound.linear.offset(shrunk)
@@ -68,7 +72,7 @@ class Fit:
         self._grams = np.zeros((2, groups, matrix.shape[2], matrix.shape[2]))
         self._crosses = np.zeros((2, *self._current.shape))
         self._rows = [0, 0]
-        self._clipped = clips and bool(np.isfinite(bound.site.limits).any())
+        self._clipped = not quick and bool(np.isfinite(bound.site.limits).any())
         self._held: list[tuple[Array, Array, Array | None]] = []
         self._held_bytes = 0
 
@@ -112,7 +116,7 @@ class Fit:
         """The parameters of the shrunk network after the fit; none where activations are not finite."""
         if not sum(self._rows) or not (np.isfinite(self._grams).all() and np.isfinite(self._crosses).all()):
             return {}
-        ridge = self._chosen_ridge()
+        ridge = QUICK_PULL if self._quick else self._chosen_ridge()
         gram = self._grams.sum(axis=0) / sum(self._rows)
 
         def solve(cross: Array) -> Array:

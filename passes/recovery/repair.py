@@ -104,7 +104,7 @@ class Repairer:
         for site, wanted in zip(self._sites, self._remembered or self._original(), strict=True):
             if site.name not in bound:
                 continue
-            fit = Fit(bound[site.name], shrunk, clips=not self._quick)
+            fit = Fit(bound[site.name], shrunk, quick=self._quick)
             needed = {fit.bound.linear.x, site.other} - {""}
             for values, rows in zip(live.advance(shrunk, stop, needed), wanted, strict=True):
                 fit.add(values[fit.bound.linear.x], values.get(site.other), rows)
