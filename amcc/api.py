@@ -15,7 +15,7 @@ from amcc.bench import bench as _bench
 from amcc.budget import Budget
 from amcc.data import Spec
 from amcc.errors import InputError
-from amcc.finals import last_round
+from amcc.finals import last_round, winner
 from amcc.frontends.load import load
 from amcc.graph_json import GraphJson, graph_json
 from amcc.ir import Shape
@@ -111,7 +111,7 @@ def compile(
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
     finalists = last_round(study, found)
-    best = finalists[0].record if finalists else found.best
+    best = winner(finalists, found)
     removal = subject.channels.removal(best.keep, study.learned.orders)
     return ship(Shipment(study, removal, asked, best.policy, found, finalists), folder, force=force)
 
@@ -166,8 +166,7 @@ def plan(
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes)
     found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
-    finalists = last_round(study, found)
-    best = finalists[0].record if finalists else found.best
+    best = winner(last_round(study, found), found)
     removal = subject.channels.removal(best.keep, study.learned.orders)
     pure = shrink(subject.channels, removal)
     facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}

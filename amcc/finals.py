@@ -57,6 +57,11 @@ def last_round(study: Study, found: SearchResult) -> tuple[Finalist, ...]:
     return tuple(sorted(finalists, key=lambda finalist: -finalist.score))
 
 
+def winner(finalists: tuple[Finalist, ...], found: SearchResult) -> Record:
+    """What is shipped: the best of the last round, or of the search where there was none."""
+    return finalists[0].record if finalists else found.best
+
+
 def places(study: Study) -> int:
     """How many plans a last round has: fewer for large networks, at least one."""
     macs = CostModel(study.subject.channels).original.flops * len(study.splits.calibration)
