@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,10 +122,16 @@ def test_wheel_metadata(wheel: Path) -> None:
 def test_constraints_pin_every_dependency() -> None:
     """`make` installs what was tested, whatever has been published since."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {canonical(line.split("==")[0]) for line in lines if not line.startswith("#")}
     asked = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
-    names = {line.split(">=")[0].split("[")[0] for line in asked} - {"amcc"}
+    names = {canonical(line.split(">=")[0].split("[")[0]) for line in asked} - {"amcc"}
     assert names <= pinned
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 WHERE = """
