@@ -74,7 +74,7 @@ def row(name: str, limit: float) -> tuple[list[object], bool]:
     found = json.loads(done.stdout.splitlines()[-1])
     seconds, megabytes = WANTED[name]
     met = found["seconds"] <= seconds and (megabytes is None or found["peak"] <= megabytes)
-    shown = [
+    shown: list[object] = [
         name,
         f"{found['nodes']:,}",
         f"{found['parameters']:,}",

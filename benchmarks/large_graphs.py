@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ class Writer:
         self._known: dict[tuple[int, ...], str] = {}
         self._offset = 0
 
-    def add(self, op: str, *inputs: str, count: int = 1, **attributes: object) -> str:
+    def add(self, op: str, *inputs: str, count: int = 1, **attributes: Any) -> str:
         """A node; the name of its first output, which the others extend by `.1`, `.2`."""
         name = f"{op}_{len(self.nodes)}"
         outputs = [name, *(f"{name}.{i}" for i in range(1, count))]
