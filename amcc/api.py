@@ -50,6 +50,7 @@ def compile(
     seed: int = 0,
     round: int | None = None,
     lock: Iterable[str] = (),
+    exact: bool = False,
     min_keep: float = 0.0,
     recover: str = "full",
     out: str | Path | None = None,
@@ -74,6 +75,7 @@ def compile(
         report_data: what the report quotes, by default a part of `data` that the search does not see.
         round: kept units are a multiple of it; by default 8 in groups of at least 64 units.
         lock: parameters, nodes or values whose channels all stay.
+        exact: cut no channels whose removal changes what others hold (those behind a LayerNorm, say).
         min_keep: of every group at least this share (below 1) or this many units stay.
         recover: `"full"` or `"none"`, which ships pure slices of the original weights.
         out: folder for the artifacts; a search's journal lies beside it and is gone on with.
@@ -93,6 +95,7 @@ def compile(
         seed=seed,
         round=round,
         lock=tuple(lock),
+        exact=exact,
         min_keep=min_keep,
         recover=recover,
         metric=metric,
@@ -132,6 +135,7 @@ def plan(
     seed: int = 0,
     round: int | None = None,
     lock: Iterable[str] = (),
+    exact: bool = False,
     min_keep: float = 0.0,
     recover: str = "full",
     fresh: bool = False,
@@ -150,6 +154,7 @@ def plan(
         seed=seed,
         round=round,
         lock=tuple(lock),
+        exact=exact,
         min_keep=min_keep,
         recover=recover,
         metric=metric,
@@ -248,10 +253,11 @@ def inspect(
     *,
     input_shapes: Mapping[str, Shape] | None = None,
     lock: Iterable[str] = (),
+    exact: bool = False,
 ) -> GraphJson:
     """Nodes, groups and the ledger of locks of a network, as plain data."""
     graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
-    return graph_json(analyze(graph, locked=tuple(lock)))
+    return graph_json(analyze(graph, locked=tuple(lock), exact=exact))
 
 
 def bench(

@@ -1,15 +1,16 @@
 """The certificate: pure slices equal the original with the removed units' consumers zeroed.
 
-The two sides share as little as possible. The masked original is the user's own file: a zero mask is
-multiplied into every operand that is summed over a removed unit, which is the same as zeroing the
-consumers' weights, and nothing else is touched. The other side is the shrunk graph. Both run in ONNX
+The two sides share as little as possible. The masked original (`amcc.masking`) is the user's own file: a zero
+mask is multiplied into every operand that is summed over a removed unit, which is the same as zeroing the
+consumers' weights, a node that computes statistics over an axis of which units go computes them over the
+survivors, and nothing else is touched. The other side is the shrunk graph. Both run in ONNX
 Runtime on the same random inputs. A squashing tail (a saturated softmax, say) could hide a
 difference, so the last sums in front of every output are compared too, at the indices that stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ import numpy as np
 
 from amcc.backends.runtime import Session
 from amcc.errors import ModelError, VerificationError
-from amcc.ir import Array, Graph, Node, Value, frozen
+from amcc.ir import Array, Graph
+from amcc.masking import masked_file, masked_graph
 from amcc.passes.channels import Channels, Removal
 from amcc.passes.rules import rule_of
 from amcc.synthetic import synthetic
@@ -134,23 +136,6 @@ def difference(found: Array, expected: Array) -> float:
     return float(gap.max(initial=0.0)) / largest if largest else float(gap.max(initial=0.0))
 
 
-# -- the masked original -----------------------------------------------------------------------------
-
-
-def _masks(channels: Channels, removal: Removal) -> Iterator[tuple[Node, int, Array]]:
-    """For each operand that is summed over removed units: node, input, `[..., n, ...]` ones and zeros."""
-    kept, graph = channels.kept(removal), channels.graph
-    nodes = {node.name: node for node in graph.nodes}
-    for place in channels.contractions:
-        node = nodes[place.node]
-        value = graph.values[node.inputs[place.input]]
-        if (value.name, place.axis) in kept:
-            shape = graph.shape(value.name)
-            line = np.zeros(int(shape[place.axis]), np.dtype(value.dtype))
-            line[kept[value.name, place.axis]] = 1
-            yield node, place.input, line.reshape([-1 if a == place.axis else 1 for a in range(len(shape))])
-
-
 def _run_masked(
     original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array], watched: Sequence[str]
 ) -> Mapping[str, Array]:
@@ -160,40 +145,6 @@ def _run_masked(
         if results is not None:
             return results
     return Session(masked_graph(channels, removal), outputs=watched).run(inputs)
-
-
-def masked_file(
-    path: Path, channels: Channels, removal: Removal, watched: Sequence[str] = ()
-) -> onnx.ModelProto | None:
-    """The user's file with masks put in; None if it holds other nodes than the graph (functions, old opsets).
-
-    Args:
-        watched: values to give back as well.
-    """
-    import onnx_graphsurgeon as gs
-
-    from amcc.frontends.onnx_file import read_model
-
-    surgeon = gs.import_onnx(read_model(path))
-    makers = {output.name: node for node in surgeon.nodes for output in node.outputs}
-    for number, (node, operand, mask) in enumerate(_masks(channels, removal)):
-        target = makers.get(node.outputs[0])
-        if target is None or target.op != node.op or target.inputs[operand].name != node.inputs[operand]:
-            return None
-        zeroed = gs.Variable(f"amcc_masked_{number}", dtype=mask.dtype)
-        constant = gs.Constant(f"amcc_mask_{number}", mask)
-        surgeon.nodes.append(gs.Node("Mul", inputs=[target.inputs[operand], constant], outputs=[zeroed]))
-        target.inputs[operand] = zeroed
-    tensors, given = surgeon.tensors(), {output.name for output in surgeon.outputs}
-    for name in watched:
-        if name not in tensors:
-            return None
-        if name not in given:
-            tensors[name].dtype = np.dtype(channels.graph.values[name].dtype)
-            surgeon.outputs.append(tensors[name])
-    surgeon.toposort()
-    masked: onnx.ModelProto = gs.export_onnx(surgeon, do_type_check=False)
-    return masked
 
 
 def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
@@ -229,26 +180,4 @@ def _one_by_one(
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*runs, strict=True), strict=True)}
 
 
-def masked_graph(channels: Channels, removal: Removal) -> Graph:
-    """The original graph with masks put in."""
-    graph = channels.graph
-    values, params = dict(graph.values), dict(graph.params)
-    swaps: dict[str, dict[int, str]] = {}
-    extra: dict[str, list[Node]] = {}
-    for number, (node, operand, mask) in enumerate(_masks(channels, removal)):
-        name, source = f"amcc_mask_{number}", graph.values[node.inputs[operand]]
-        zeroed = f"amcc_masked_{number}"
-        params[name] = frozen(mask)
-        values[name] = Value(name, source.dtype, mask.shape)
-        values[zeroed] = Value(zeroed, source.dtype, source.shape)
-        extra.setdefault(node.name, []).append(Node(f"{zeroed}/Mul", "Mul", (source.name, name), (zeroed,)))
-        swaps.setdefault(node.name, {})[operand] = zeroed
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        nodes.extend(extra.get(node.name, ()))
-        swap = swaps.get(node.name, {})
-        nodes.append(node.replace(inputs=tuple(swap.get(i, name) for i, name in enumerate(node.inputs))))
-    return graph.replace(nodes=tuple(nodes), values=values, params=params)
-
-
-__all__ = ["Certificate", "certify", "difference", "last_sums", "masked_file", "masked_graph", "with_original_weights"]
+__all__ = ["Certificate", "certify", "difference", "last_sums", "with_original_weights"]

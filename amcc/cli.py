@@ -62,6 +62,9 @@ Round = Annotated[
 Locks = Annotated[
     list[str] | None, typer.Option("--lock", help="A parameter, node or value whose channels all stay; repeat.")
 ]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Cut nothing that changes other channels (behind a LayerNorm, say).")
+]
 MinKeep = Annotated[
     float, typer.Option("--min-keep", help="Of every group keep this share (below 1) or this many units.")
 ]
@@ -111,6 +114,7 @@ def compile_command(
     seed: Seed = 0,
     round: Round = None,
     lock: Locks = None,
+    exact: Exact = False,
     min_keep: MinKeep = 0.0,
     recover: Recover = "full",
     emit: Emit = None,
@@ -144,6 +148,7 @@ def compile_command(
                 seed=seed,
                 round=round,
                 lock=lock or (),
+                exact=exact,
                 min_keep=min_keep,
                 recover=recover,
                 emit=emit,
@@ -175,6 +180,7 @@ def plan_command(
     seed: Seed = 0,
     round: Round = None,
     lock: Locks = None,
+    exact: Exact = False,
     min_keep: MinKeep = 0.0,
     recover: Recover = "full",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File; by default standard output.")] = None,
@@ -205,6 +211,7 @@ def plan_command(
                 seed=seed,
                 round=round,
                 lock=lock or (),
+                exact=exact,
                 min_keep=min_keep,
                 recover=recover,
                 fresh=fresh,
@@ -289,12 +296,14 @@ def verify_command(
 
 
 @app.command("inspect")
-def inspect_command(model: Model, input_shape: InputShapes = None, lock: Locks = None, json: Json = False) -> None:
+def inspect_command(
+    model: Model, input_shape: InputShapes = None, lock: Locks = None, exact: Exact = False, json: Json = False
+) -> None:
     """Show nodes, groups of channels, and the ledger of locks with what each costs."""
     with _answering():
         from amcc import api
 
-        found = api.inspect(model, input_shapes=_shapes(input_shape), lock=lock or ())
+        found = api.inspect(model, input_shapes=_shapes(input_shape), lock=lock or (), exact=exact)
         if json:
             _print_json(found)
         else:

@@ -27,6 +27,7 @@ class Settings:
         round: kept units of a group are a multiple of it; None for 8 where a group has at least 64
             units, else 1.
         lock: names of parameters, nodes or values whose channels all stay.
+        exact: cut no channels whose removal changes what others hold (those behind a LayerNorm, say).
         min_keep: of every group at least so much stays: a share below 1, else a number of units.
         recover: `"none"` ships pure slices of the original weights.
         metric: see `amcc.metric`; None for top-1 with labels, else fidelity.
@@ -39,6 +40,7 @@ class Settings:
     seed: int = 0
     round: int | None = None
     lock: tuple[str, ...] = ()
+    exact: bool = False
     min_keep: float = 0.0
     recover: str = "full"
     metric: str | Callable[..., Any] | None = None

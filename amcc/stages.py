@@ -90,7 +90,14 @@ class Notes:
         self.texts += [text for text in texts if text not in self.texts]
 
 
-def capture(model: Any, example_inputs: Any, input_shapes: Mapping[str, Shape] | None, lock: Sequence[str]) -> Subject:
+def capture(
+    model: Any,
+    example_inputs: Any,
+    input_shapes: Mapping[str, Shape] | None,
+    lock: Sequence[str] = (),
+    *,
+    exact: bool = False,
+) -> Subject:
     """Load and analyse a network.
 
     Raises:
@@ -100,7 +107,8 @@ def capture(model: Any, example_inputs: Any, input_shapes: Mapping[str, Shape] |
     from amcc.frontends.load import load
 
     graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
-    return Subject(model_name(model), model_file(model), model_hash(model, graph), analyze(graph, locked=lock))
+    channels = analyze(graph, locked=lock, exact=exact)
+    return Subject(model_name(model), model_file(model), model_hash(model, graph), channels)
 
 
 def model_name(model: Any) -> str:

@@ -62,7 +62,7 @@ def open_subject(
         BudgetError: nothing in it can be pruned.
     """
     with clock.phase("load", "loading and analysing the network"):
-        subject = capture(model, example_inputs, input_shapes, settings.lock)
+        subject = capture(model, example_inputs, input_shapes, settings.lock, exact=settings.exact)
         check_prunable(subject.channels)
     return subject
 
@@ -150,6 +150,7 @@ def _search_hash(study: Study, budget: Budget) -> str:
         "original": study.evaluator.original,
         "budget": str(budget),
         "lock": sorted(settings.lock),
+        "exact": settings.exact,
         "recover": settings.recover,
         "versions": versions(),
     }

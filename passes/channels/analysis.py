@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,23 +17,24 @@ from amcc.errors import UsageError
 from amcc.ir import Array, Graph
 from amcc.passes.channels.cutsets import Solution
 from amcc.passes.channels.ledger import write_ledger
-from amcc.passes.channels.model import Channels, Contraction, Group, Slice
+from amcc.passes.channels.model import Approximation, Channels, Contraction, Group, Slice
 from amcc.passes.channels.relation import Reason, Relation
 from amcc.passes.rules import UNKNOWN, rule_of
 from amcc.passes.rules.rule import Place
 
 
-def analyze(graph: Graph, *, locked: Collection[str] = ()) -> Channels:
+def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) -> Channels:
     """Find every group of units of a network.
 
     Args:
         graph: with every shape known (`amcc.passes.shapes.infer`).
         locked: names of parameters, nodes or values whose channels must all stay.
+        exact: lock every axis whose units cannot go without changing what other channels hold.
 
     Raises:
         UsageError: a name in `locked` that the graph does not have.
     """
-    relation = relate(graph, locked)
+    relation = relate(graph, locked, exact=exact)
     solution = relation.cuts.solve()
     tables = _unit_tables(relation, solution)
     roots, tables = _in_use(graph, tables)
@@ -47,13 +49,16 @@ def analyze(graph: Graph, *, locked: Collection[str] = ()) -> Channels:
         for operand, axis in rule_of(node).contracts(graph, node)
         if (node.inputs[operand], axis) in axes
     )
-    channels = Channels(graph, groups, (), axes, contractions)
+    approximations = _approximations(relation, solution, roots, renumber, sizes)
+    marked = {number for approximation in approximations for number in approximation.groups}
+    groups = tuple(replace(group, inexact=group.index in marked) for group in groups)
+    channels = Channels(graph, groups, (), axes, contractions, approximations)
     return write_ledger(channels, relation, solution)
 
 
-def relate(graph: Graph, locked: Collection[str] = ()) -> Relation:
+def relate(graph: Graph, locked: Collection[str] = (), *, exact: bool = False) -> Relation:
     """Let every node's rule speak; inputs, outputs and what the user locks stay whole."""
-    relation = Relation(graph)
+    relation = Relation(graph, exact=exact)
     for name in graph.inputs:
         if graph.values[name].shape is not None:
             relation.axes[name] = [relation.fresh(dim) for dim in graph.shape(name)]
@@ -204,6 +209,22 @@ def _groups(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) -> 
         Group(number, names[number], size, tuple(slices[number]), int(starts[number]))
         for number, size in enumerate(sizes)
     )
+
+
+def _approximations(
+    relation: Relation, solution: Solution, roots: Array, renumber: Array, sizes: Sequence[int]
+) -> tuple[Approximation, ...]:
+    """What rules called inexact, where units are free there."""
+    starts = np.cumsum([0, *sizes])
+    found: dict[tuple[str, str, int], Approximation] = {}
+    for cuts, reason in relation.approximations:
+        units = np.intersect1d(solution.table(cuts), roots)
+        if units.size:
+            numbers = np.searchsorted(starts, renumber[np.searchsorted(roots, units)], side="right") - 1
+            groups = tuple(np.unique(numbers).tolist())
+            key = (reason.node, reason.value, reason.axis)
+            found[key] = Approximation(reason.value, reason.axis, reason.node, reason.op, reason.text, groups)
+    return tuple(found.values())
 
 
 def _names(firsts: Sequence[Slice]) -> list[str]:

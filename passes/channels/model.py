@@ -71,6 +71,23 @@ class Lock:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """A node over whose axis units may go although what it computes of the others changes (`Relation.inexact`).
+
+    Attributes:
+        value: the tensor, and `axis` its axis, that the node computes over.
+        groups: the numbers of the groups whose units lie on that axis.
+    """
+
+    value: str
+    axis: int
+    node: str
+    op: str
+    reason: str
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Contraction:
     """A node that sums over an axis which units cut: where a masked network reads zeros.
 
@@ -94,6 +111,7 @@ class Channels:
             as one of the units in row i goes. Units are numbered over the whole network (`Group.start`);
             the number `units` fills rows that hold fewer than k. Equal axes share one array.
         contractions: every place at which a masked network reads zeros.
+        approximations: every node that makes the removal of some group inexact.
     """
 
     graph: Graph
@@ -101,6 +119,7 @@ class Channels:
     ledger: tuple[Lock, ...]
     axes: Mapping[tuple[str, int], Array]
     contractions: tuple[Contraction, ...]
+    approximations: tuple[Approximation, ...] = ()
 
     @cached_property
     def units(self) -> int:

@@ -35,13 +35,17 @@ class Relation:
     Attributes:
         axes: by tensor, its axes; parameters appear axis by axis as rules ask for them.
         reasons: what an equation's or lock's tag means.
+        exact: whether axes whose removal changes what other channels hold are locked.
+        approximations: cut sets that may go although it changes what is left, and why (`inexact`).
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, exact: bool = False) -> None:
         self.graph = graph
+        self.exact = exact
         self.cuts = CutSets()
         self.axes: dict[str, list[Axis]] = {}
         self.reasons: list[Reason] = []
+        self.approximations: list[tuple[Array, Reason]] = []
         self._node: Node | None = None
         self._touched: set[tuple[str, int]] = set()
         self._ignored: dict[tuple[str, int], Reason] = {}
@@ -106,6 +110,17 @@ class Relation:
         """No index of the axis may go."""
         if axis is not None:
             self.cuts.lock(axis, self._tag(where, why))
+
+    def inexact(self, axis: Axis, where: tuple[str, int], why: str) -> None:
+        """The node computes something over the axis (a mean, a softmax) that is another once indices are gone.
+
+        They may go unless only exact cuts are asked for; their group is marked, and the certificate
+        compares with the original computing that node over the survivors.
+        """
+        if self.exact:
+            self.lock(axis, where, f"{why} (inexact)")
+        elif axis is not None:
+            self.approximations.append((axis, self._reason(where, why)))
 
     def lock_value(self, value: str, why: str) -> None:
         """No index of any axis of the tensor may go."""

@@ -84,11 +84,13 @@ def _relate_arg(r: Relation, node: Node) -> None:
 
 
 def _reduce(r: Relation, node: Node, mixed: set[int] | None) -> None:
-    """Reduced axes are locked and vanish (or stay with length 1)."""
+    """Reduced axes are computed over and vanish (or stay with length 1)."""
     if mixed is None:
         UNKNOWN.relate(r, node)
         return
     x = node.inputs[0]
+    for axis in mixed if node.op.startswith("Reduce") else ():
+        r.inexact(r.axis(x, axis), (x, axis), f"{node.op} computes over this axis")
     keep = bool(node.attributes.get("keepdims", 1))
     out = [None if a in mixed else r.axis(x, a) for a in range(r.rank(x)) if keep or a not in mixed]
     r.set(node.outputs[0], out)

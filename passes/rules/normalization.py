@@ -27,7 +27,27 @@ def _relate_per_channel(r: Relation, node: Node) -> None:
     )
 
 
+def _relate_layer(r: Relation, node: Node) -> None:
+    """Scale and bias span the normalised axes, from `axis` on; their statistics are over the survivors."""
+    x, rank = node.inputs[0], r.rank(node.inputs[0])
+    axis = node.attributes.get("axis", -1)
+    assert isinstance(axis, int)
+    first = axis % rank
+    for own in range(first, rank):
+        r.inexact(r.axis(x, own), (x, own), f"{node.op} takes its statistics over this axis")
+    for param in node.inputs[1:]:
+        offset = rank - r.rank(param) if param else 0
+        for own in range(r.rank(param) if param else 0):
+            if r.shape(param)[own] != 1:
+                r.same(r.axis(x, own + offset), r.axis(param, own), (param, own))
+    r.set(node.outputs[0], r.all_axes(x))
+    for output in node.outputs[1:]:
+        if output:
+            r.set(output, [None if a >= first else r.axis(x, a) for a in range(rank)])
+
+
 RULES = {
+    "LayerNormalization": Rule(_relate_layer),
     "BatchNormalization": Rule(_relate_per_channel),
     "InstanceNormalization": Rule(_relate_per_channel),
 }

@@ -61,9 +61,8 @@ class Rule:
 
 
 def _lock_all(r: Relation, node: Node) -> None:
-    label = f"{node.domain}.{node.op}" if node.domain else node.op
     for value in dict.fromkeys(node.reads):
-        r.lock_value(value, f"no rule for operator {label}")
+        r.lock_value(value, f"no rule for operator {label(node)}")
     carry_through(r, node)
 
 
@@ -82,9 +81,14 @@ def table(ops: Iterable[str], rule: Rule) -> dict[str, Rule]:
     return dict.fromkeys(ops, rule)
 
 
+def label(node: Node) -> str:
+    """How the table calls an operator: `Conv`, or `com.microsoft.FusedConv` outside ONNX's own domain."""
+    return f"{node.domain}.{node.op}" if node.domain not in ("", "ai.onnx") else node.op
+
+
 def rule_of(node: Node) -> Rule:
     """The rule of a node's operator; `UNKNOWN` for what nobody taught amcc."""
-    return _rules().get(node.op, UNKNOWN) if node.domain in ("", "ai.onnx") else UNKNOWN
+    return _rules().get(label(node), UNKNOWN)
 
 
 def _rules() -> MappingProxyType[str, Rule]:

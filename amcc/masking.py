@@ -1,0 +1,215 @@
+"""The masked original: the network as it was, with removed units made to count for nothing.
+
+Operands that are summed over removed units are multiplied by a zero mask. A node that computes something over an
+axis of which units go (a normalisation's mean, a softmax) gathers the survivors first and spreads its
+results afterwards; what stands at the removed indices then is nobody's business, every sum masks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amcc.ir import Array, Graph, Node, Value, frozen
+from amcc.passes.channels import Channels, Removal
+from amcc.passes.rules import rule_of
+from amcc.passes.rules.respell import Respell
+from amcc.passes.rules.rule import Place
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass
+class _Edit:
+    """One node as it is masked.
+
+    Attributes:
+        node: the original one, `masked` what stands in its place, between `before` and `after`.
+        values: descriptions of the new values, and `params` the arrays of those that are constant.
+    """
+
+    node: Node
+    masked: Node
+    before: list[Node] = field(default_factory=list)
+    after: list[Node] = field(default_factory=list)
+    values: dict[str, Value] = field(default_factory=dict)
+    params: dict[str, Array] = field(default_factory=dict)
+
+    def name(self, what: str) -> str:
+        """A new value's name."""
+        return f"amcc/{self.node.name}/{what}/{len(self.values)}"
+
+    def constant(self, what: str, array: Array) -> str:
+        """A new constant."""
+        name = self.name(what)
+        self.params[name] = frozen(array)
+        self.values[name] = Value(name, array.dtype.name, array.shape)
+        return name
+
+    def step(self, steps: list[Node], op: str, inputs: tuple[str, ...], output: Value, **attributes: int) -> str:
+        """A new node among `steps`; gives its output's name."""
+        self.values[output.name] = output
+        steps.append(Node(f"{output.name}/{op}", op, inputs, (output.name,), attributes=attributes))
+        return output.name
+
+
+def masked_graph(channels: Channels, removal: Removal) -> Graph:
+    """The original graph with masks put in."""
+    graph = channels.graph
+    edits = {edit.node.name: edit for edit in _edits(channels, removal)}
+    nodes: list[Node] = []
+    values, params = dict(graph.values), dict(graph.params)
+    for node in graph.nodes:
+        edit = edits.get(node.name)
+        if edit is None:
+            nodes.append(node)
+            continue
+        nodes += [*edit.before, edit.masked, *edit.after]
+        values.update(edit.values)
+        params.update(edit.params)
+    return graph.replace(nodes=tuple(nodes), values=values, params=params)
+
+
+def masked_file(
+    path: Path, channels: Channels, removal: Removal, watched: Sequence[str] = ()
+) -> onnx.ModelProto | None:
+    """The user's file with masks put in; None if it holds other nodes than the graph (functions, old opsets).
+
+    Args:
+        watched: values to give back as well.
+    """
+    import onnx_graphsurgeon as gs
+
+    from amcc.frontends.onnx_file import read_model
+
+    surgeon = gs.import_onnx(read_model(path))
+    makers = {output.name: node for node in surgeon.nodes for output in node.outputs}
+    for edit in _edits(channels, removal):
+        target = makers.get(next(filter(None, edit.node.outputs)))
+        if target is None or target.op != edit.node.op:
+            return None
+        known = {t.name: t for t in (*target.inputs, *target.outputs)}
+        for name, value in edit.values.items():
+            known[name] = (
+                gs.Constant(name, edit.params[name])
+                if name in edit.params
+                else gs.Variable(name, dtype=np.dtype(value.dtype))
+            )
+        steps = (*edit.before, *edit.after)
+        if not known.keys() >= {name for step in steps for name in (*step.inputs, *step.outputs)}:
+            return None
+        for tensors, names in ((target.inputs, edit.masked.inputs), (target.outputs, edit.masked.outputs)):
+            for position, name in enumerate(names):
+                if name in edit.values:
+                    tensors[position] = known[name]
+        changed = {k: v for k, v in edit.masked.attributes.items() if edit.node.attributes.get(k) != v}
+        target.attrs.update({k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()})
+        for step in steps:
+            inputs, outputs = [known[n] for n in step.inputs], [known[n] for n in step.outputs]
+            surgeon.nodes.append(
+                gs.Node(step.op, name=step.name, attrs=dict(step.attributes), inputs=inputs, outputs=outputs)
+            )
+    tensors, given = surgeon.tensors(), {output.name for output in surgeon.outputs}
+    for name in watched:
+        if name not in tensors:
+            return None
+        if name not in given:
+            tensors[name].dtype = np.dtype(channels.graph.values[name].dtype)
+            surgeon.outputs.append(tensors[name])
+    surgeon.toposort()
+    masked: onnx.ModelProto = gs.export_onnx(surgeon, do_type_check=False)
+    return masked
+
+
+# -- edits -------------------------------------------------------------------------------------------
+
+
+def _edits(channels: Channels, removal: Removal) -> Iterator[_Edit]:
+    kept, graph = channels.kept(removal), channels.graph
+    respell = Respell(graph, kept)
+    masks: dict[str, list[tuple[int, int]]] = {}
+    for place in channels.contractions:
+        masks.setdefault(place.node, []).append((place.input, place.axis))
+    restricted = {a.node for a in channels.approximations if (a.value, a.axis) in kept}
+    for node in graph.nodes:
+        if node.name in restricted:
+            yield _restricted(respell, node)
+        elif node.name in masks and (edit := _summing(respell, node, masks[node.name])) is not None:
+            yield edit
+
+
+def _summing(respell: Respell, node: Node, places: Sequence[tuple[int, int]]) -> _Edit | None:
+    """The node with its operands multiplied by zero where they are summed over removed indices."""
+    edit = _Edit(node, node)
+    inputs = list(node.inputs)
+    for operand, axis in places:
+        value = respell.graph.values[node.inputs[operand]]
+        if (value.name, axis) not in respell.cut:
+            continue
+        shape = respell.graph.shape(value.name)
+        line = np.zeros(int(shape[axis]), np.dtype(value.dtype))
+        line[respell.cut[value.name, axis]] = 1
+        mask = edit.constant("mask", line.reshape([-1 if a == axis else 1 for a in range(len(shape))]))
+        zeroed = Value(edit.name("masked"), value.dtype, value.shape)
+        inputs[operand] = edit.step(edit.before, "Mul", (inputs[operand], mask), zeroed)
+    edit.masked = node.replace(inputs=tuple(inputs))
+    return edit if edit.before else None
+
+
+def _restricted(respell: Respell, node: Node) -> _Edit:
+    """The node over the survivors of every axis: gathered before, spread to where they were after."""
+    own = Respell(respell.graph, respell.cut)
+    spelled = rule_of(node).respell(own, node)
+    edit = _Edit(node, spelled)
+    for name, array in own.constants.items():
+        edit.params[name] = array
+        edit.values[name] = Value(name, array.dtype.name, array.shape)
+    inputs = [name if name in own.constants or not name else _gathered(edit, respell, name) for name in spelled.inputs]
+    outputs = [_spread(edit, respell, name) if name else name for name in spelled.outputs]
+    edit.masked = spelled.replace(inputs=tuple(inputs), outputs=tuple(outputs))
+    return edit
+
+
+def _cuts(respell: Respell, value: str) -> list[tuple[int, Array]]:
+    axes: Mapping[Place, Array] = respell.cut
+    shape = respell.graph.values[value].shape or ()
+    return [(axis, axes[value, axis]) for axis in range(len(shape)) if (value, axis) in axes]
+
+
+def _gathered(edit: _Edit, respell: Respell, value: str) -> str:
+    described, name = respell.graph.values[value], value
+    for axis, indices in _cuts(respell, value):
+        rows = edit.constant("survivors", indices.astype(np.int64))
+        shape = respell.shape(value)
+        part = Value(edit.name("part"), described.dtype, shape)
+        name = edit.step(edit.before, "Gather", (name, rows), part, axis=axis)
+    return name
+
+
+def _spread(edit: _Edit, respell: Respell, value: str) -> str:
+    """What the node now makes of this output; the old name stands for it spread out."""
+    cuts = _cuts(respell, value)
+    if not cuts:
+        return value
+    described = respell.graph.values[value]
+    made = Value(edit.name("made"), described.dtype, respell.shape(value))
+    edit.values[made.name] = made
+    name = made.name
+    for number, (axis, indices) in enumerate(cuts):
+        size = respell.graph.shape(value)[axis]
+        assert isinstance(size, int)
+        back = np.zeros(size, np.int64)
+        back[indices] = np.arange(len(indices))
+        last = number == len(cuts) - 1
+        whole = described if last else Value(edit.name("spread"), described.dtype, None)
+        name = edit.step(edit.after, "Gather", (name, edit.constant("places", back)), whole, axis=axis)
+    edit.values.pop(value)
+    return made.name
+
+
+__all__ = ["masked_file", "masked_graph"]
