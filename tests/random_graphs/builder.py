@@ -1,0 +1,77 @@
+"""Grows a network node by node."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+BATCH, SIDE = 2, 8
+
+
+class Builder:
+    """Grows a network node by node; `pool` holds the four-dimensional tensors made so far, by shape."""
+
+    def __init__(self, seed: int, opset: int = 17, batch: int | str = BATCH) -> None:
+        self.random = np.random.default_rng(seed)
+        self.opset = opset
+        self.batch = batch
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.pool: list[tuple[str, tuple[int, ...]]] = [("x", (BATCH, 3, SIDE, SIDE))]
+
+    def pick(self, low: int, high: int) -> int:
+        """A random integer in [low, high]."""
+        return int(self.random.integers(low, high + 1))
+
+    def param(self, *shape: int, positive: bool = False) -> str:
+        """A random weight."""
+        fan = max(1, int(np.prod(shape[1:])))
+        array = self.random.uniform(0.5, 1.5, shape) if positive else self.random.standard_normal(shape) / np.sqrt(fan)
+        return self.constant(array.astype(np.float32))
+
+    def constant(self, array: np.ndarray) -> str:
+        """A given array."""
+        name = f"w{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        """A list of sizes or indices."""
+        return self.constant(np.array(values, np.int64))
+
+    def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+        """Adds a node; gives its first output."""
+        number = len(self.nodes)
+        names = [f"t{number}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{number}", **attributes))
+        return names[0]
+
+    def put(self, name: str, shape: tuple[int, ...]) -> None:
+        """Makes a tensor available to later nodes."""
+        self.pool.append((name, shape))
+
+    def model(self, classes: int = 5) -> onnx.ModelProto:
+        """The network with a head on its last tensors."""
+        outputs = []
+        for name, shape in self.pool[-self.pick(1, 2) :]:
+            n = shape[1]
+            if self.batch != BATCH or self.pick(0, 1):
+                flat = self.op("Flatten", self.op("GlobalAveragePool", name))
+            else:
+                flat, n = self.op("Reshape", name, self.ints(BATCH, -1)), int(np.prod(shape[1:]))
+            if self.pick(0, 1):
+                outputs.append(self.op("Gemm", flat, self.param(classes, n), self.param(classes), transB=1))
+            else:
+                outputs.append(self.op("Add", self.op("MatMul", flat, self.param(n, classes)), self.param(classes)))
+        graph = helper.make_graph(
+            self.nodes,
+            "random",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [self.batch, 3, SIDE, SIDE])],
+            [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in dict.fromkeys(outputs)],
+            self.constants,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
+
+
+Tensor = tuple[str, tuple[int, ...]]
