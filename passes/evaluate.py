@@ -33,7 +33,7 @@ def foldable(node: Node) -> bool:
     return (
         node.domain == ""
         and node.op not in _RANDOM
-        and "Quantize" not in node.op
+        and "quantize" not in node.op.lower()
         and not node.op.endswith("Integer")
         and not node.op.startswith("QLinear")
         and not any(isinstance(a, Opaque) for a in node.attributes.values())

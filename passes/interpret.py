@@ -15,6 +15,7 @@ import numpy as np
 from amcc.ir import Array, Graph, Node, Value, frozen
 from amcc.passes import dims
 from amcc.passes.evaluate import CHEAP, LAYOUT, evaluate, foldable
+from amcc.passes.foreign import NONE, foreign_types
 from amcc.passes.probing import Probe, agreed, at, constant_target
 from amcc.passes.protos import is_float, node_proto, read_type, schema, tensor_proto, type_proto
 
@@ -127,8 +128,10 @@ class Interpreter:
         version = self._graph.opsets.get(node.domain, 1)
         known = schema(node.op, node.domain, version)
         types = {name: self._types[name][probe] for name in node.reads}
-        if known is None or any(t.WhichOneof("value") is None for t in types.values()):
+        if any(t.WhichOneof("value") is None for t in types.values()):
             return {}
+        if known is None:
+            return _infer_foreign(node, types)
         contents = {name: c for name in node.inputs if (c := self._show(name, probe)) is not None}
         try:
             return shape_inference.infer_node_outputs(
@@ -226,6 +229,15 @@ class Interpreter:
                     elements = sum(c.size for c in contents if c is not None)
                 total = max(total, elements)
         return total
+
+
+def _infer_foreign(node: Node, types: Mapping[str, onnx.TypeProto]) -> Mapping[str, onnx.TypeProto]:
+    """For operators that ONNX has no schema for."""
+    try:
+        found = foreign_types(node, [read_type(types[name]) if name else NONE for name in node.inputs])
+    except Exception:  # the node contradicts itself: unknown
+        return {}
+    return {name: type_proto(*known) for name, known in zip(node.outputs, found, strict=False) if name and known[0]}
 
 
 def _completed(inferred: onnx.TypeProto | None, stated: onnx.TypeProto) -> onnx.TypeProto:

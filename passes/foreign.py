@@ -1,0 +1,272 @@
+"""Types of the results of operators that ONNX has no schema for: those that ONNX Runtime's optimiser writes.
+
+Most are fusions and have the type of the standard operator that they begin with (`_like`); the rest is spelled
+out. A file need not say the shapes of what it computes in between, and optimised ones mostly do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from amcc.ir import Attribute, Dim, Node, Shape
+from amcc.passes import dims
+from amcc.passes.protos import node_proto, read_type, schema, type_proto
+
+Type = tuple[str, Shape | None]
+"""Element type and shape."""
+
+Infer = Callable[[Node, Sequence[Type]], Sequence[Type]]
+"""From a node and the types of its inputs (`NONE` where one is left out) to those of its outputs."""
+
+NONE: Type = ("", None)
+_VERSION = 17  # of the standard operators that stand for others
+
+
+def foreign_types(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """The types of a node's outputs, as far as they are known; nothing for an operator that nobody taught amcc."""
+    infer = TYPES.get((node.domain, node.op))
+    return infer(node, inputs) if infer is not None else ()
+
+
+def _number(node: Node, name: str, default: int = 0) -> int:
+    value = node.attributes.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+# -- as a standard operator ------------------------------------------------------------------------
+
+
+def _standard(op: str, attributes: Mapping[str, Attribute], inputs: Sequence[Type]) -> Type:
+    """What ONNX's own inference says of the first result of an operator."""
+    from onnx import helper, shape_inference
+
+    known = schema(op, "", _VERSION)
+    assert known is not None
+    names = tuple(f"i{k}" if entry is not NONE else "" for k, entry in enumerate(inputs))
+    own = {name: value for name, value in attributes.items() if name in known.attributes}
+    node = Node("node", op, names, ("o",), own)
+    types = {name: type_proto(*entry) for name, entry in zip(names, inputs, strict=True) if name}
+    imports = [helper.make_opsetid("", _VERSION)]
+    result = shape_inference.infer_node_outputs(known, node_proto(node, _VERSION), types, {}, opset_imports=imports)
+    return read_type(result["o"]) if "o" in result else NONE
+
+
+def _like(op: str, *picks: int) -> Infer:
+    """As the standard operator with some of the inputs (by default all); `channels_last` turns data and result."""
+
+    def infer(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+        chosen = [inputs[k] if k < len(inputs) else NONE for k in picks or range(len(inputs))]
+        while chosen and chosen[-1] is NONE:
+            chosen.pop()
+        last = bool(_number(node, "channels_last")) or node.op.startswith("Nhwc")
+        if last:
+            chosen[0] = (chosen[0][0], _channels_first(chosen[0][1]))
+        dtype, shape = _standard(op, node.attributes, chosen)
+        return [(dtype, _channels_last(shape) if last else shape)]
+
+    return infer
+
+
+def _channels_first(shape: Shape | None) -> Shape | None:
+    return None if shape is None else (shape[0], shape[-1], *shape[1:-1])
+
+
+def _channels_last(shape: Shape | None) -> Shape | None:
+    return None if shape is None else (shape[0], *shape[2:], shape[1])
+
+
+def _as_first(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """The result has the type of the first input."""
+    return [inputs[0]]
+
+
+def _broadcast(*picks: int) -> Infer:
+    def infer(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+        return [_standard("Add", {}, [inputs[k] for k in picks])]
+
+    def fitting(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+        """Element types that Add does not take are its own business."""
+        dtype = inputs[picks[0]][0]
+        _, shape = infer(node, [("float32", entry[1]) if entry is not NONE else NONE for entry in inputs])[0]
+        return [(dtype, shape)]
+
+    return fitting
+
+
+# -- normalisations --------------------------------------------------------------------------------
+
+
+def _normalised(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """Result, and statistics with length 1 from `axis` on."""
+    dtype, shape = inputs[0]
+    if shape is None:
+        return [inputs[0]]
+    first = _number(node, "axis", -1) % len(shape)
+    statistics: Shape = tuple(1 if a >= first else dim for a, dim in enumerate(shape))
+    return [inputs[0], ("float32", statistics), ("float32", statistics)]
+
+
+def _skip_normalised(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """Result, mean, deviation, and the sum before it."""
+    return [*_normalised(node, inputs), inputs[0]]
+
+
+def _embedded(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """`[B, S]` indices give `[B, S, H]`, the length of each mask `[B]`, and the sum of the embeddings."""
+    (_, ids), (dtype, table) = inputs[0], inputs[2]
+    if ids is None or table is None:
+        return ()
+    result: Type = (dtype, (*ids, table[1]))
+    return [result, ("int32", ids[:1]), result]
+
+
+# -- products --------------------------------------------------------------------------------------
+
+
+def _turned(shape: Shape | None, transposed: int) -> Shape | None:
+    return (*shape[:-2], shape[-1], shape[-2]) if shape is not None and transposed and len(shape) > 1 else shape
+
+
+def _fused_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    if _number(node, "transBatchA") or _number(node, "transBatchB"):
+        return ()
+    (dtype, a), (_, b) = inputs[:2]
+    turned = [(dtype, _turned(a, _number(node, "transA"))), (dtype, _turned(b, _number(node, "transB")))]
+    return [_standard("MatMul", {}, turned)]
+
+
+def _integer_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """Integers, or floats made integers on the way, give floats."""
+    (_, a), (_, b) = inputs[:2]
+    return [_standard("MatMul", {}, [("float32", a), ("float32", b)])]
+
+
+def _quantized_gemm(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """Floats where no scale of the result is given."""
+    (dtype, a), (_, b) = inputs[0], inputs[3]
+    _, shape = _standard("Gemm", node.attributes, [("float32", a), ("float32", b)])
+    return [(dtype if len(inputs) > 7 and inputs[7] is not NONE else "float32", shape)]
+
+
+def _blockwise_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    dtype, shape = inputs[0]
+    return [(dtype, None if shape is None else (*shape[:-1], _number(node, "N")))]
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+
+def _attention(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """`[B, S, D]` with weights `[D, q + k + v]` gives `[B, S, v]`; keys and values so far `[2, B, heads, T, v/heads]`."""
+    (dtype, shape), (_, weights) = inputs[:2]
+    if shape is None or weights is None or not isinstance(weights[1], int):
+        return ()
+    sizes = node.attributes.get("qkv_hidden_sizes")
+    wide = int(sizes[2]) if isinstance(sizes, tuple) and sizes else weights[1] // 3
+    heads = max(_number(node, "num_heads"), 1)
+    past = inputs[4][1] if len(inputs) > 4 else None
+    length = shape[1] if past is None else _sum(past[3], shape[1])
+    return [(dtype, (*shape[:2], wide)), (dtype, (2, shape[0], heads, length, wide // heads))]
+
+
+def _multi_head_attention(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    dtype, query = inputs[0]
+    heads = max(_number(node, "num_heads"), 1)
+    if query is None:
+        return ()
+    key, value = (inputs[k] if len(inputs) > k else NONE for k in (1, 2))
+    if len(query) == 5:  # [B, S, heads, 3, head]
+        return [(dtype, (*query[:2], dims.product((query[2], query[4]))))]
+    if value is NONE:
+        return [(dtype, query)]
+    if key[1] is None or value[1] is None:
+        return ()
+    if len(value[1]) == 4:  # [B, heads, T, head]
+        return [(dtype, (*query[:2], dims.product((value[1][1], value[1][3]))))]
+    past = inputs[6][1] if len(inputs) > 6 else None
+    length = key[1][1] if past is None else _sum(past[2], key[1][1])
+    each = [dims.quotient(entry[-1], heads) or dims.UNKNOWN for entry in (key[1], value[1])]
+    present: list[Type] = [(dtype, (query[0], heads, length, size)) for size in each]
+    return [(dtype, (*query[:2], value[1][2])), *present]
+
+
+def _group_query_attention(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    dtype, query = inputs[0]
+    if query is None:
+        return ()
+    heads, shared = _number(node, "num_heads"), _number(node, "kv_num_heads")
+    packed = inputs[1] is NONE
+    size = dims.quotient(query[2], heads + 2 * shared if packed else heads) or dims.UNKNOWN
+    past = inputs[3][1]
+    length = query[1] if past is None else _sum(past[2], query[1])
+    present: Type = (dtype, (query[0], shared, length, size))
+    return [(dtype, (*query[:2], dims.product((size, heads)))), present, present]
+
+
+def _sum(a: Dim, b: Dim) -> Dim:
+    return a + b if isinstance(a, int) and isinstance(b, int) else dims.UNKNOWN
+
+
+# -- channels in blocks (com.microsoft.nchwc) ----------------------------------------------------------
+
+
+def _reorder_output(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    dtype, shape = inputs[0]
+    if shape is None:
+        return ()
+    plain = (shape[0], _number(node, "channels"), *shape[2:])
+    return [(dtype, _channels_last(plain) if _number(node, "channels_last") else plain)]
+
+
+def _concatenated(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """Scale and zero point of the result, then data, scale and zero point of each input."""
+    return [_standard("Concat", node.attributes, list(inputs[2::3]))]
+
+
+_MICROSOFT: dict[str, Infer] = {
+    **dict.fromkeys(
+        "BiasGelu FastGelu Gelu QuickGelu ScaledSiLU RotaryEmbedding QLinearLeakyRelu QLinearSigmoid "
+        "QLinearSoftmax".split(),
+        _as_first,
+    ),
+    "SkipLayerNormalization": _skip_normalised,
+    "SkipSimplifiedLayerNormalization": _skip_normalised,
+    "EmbedLayerNormalization": _embedded,
+    "FusedConv": _like("Conv", 0, 1, 2),
+    "NhwcFusedConv": _like("Conv", 0, 1, 2),
+    "FusedGemm": _like("Gemm"),
+    "FusedMatMul": _fused_matmul,
+    "TransposeMatMul": _fused_matmul,
+    "MatMulNBits": _blockwise_matmul,
+    "Attention": _attention,
+    "MultiHeadAttention": _multi_head_attention,
+    "GroupQueryAttention": _group_query_attention,
+    "NhwcMaxPool": _like("MaxPool"),
+    "QuantizeLinear": _like("QuantizeLinear"),
+    "DequantizeLinear": _like("DequantizeLinear"),
+    "QLinearConv": _like("QLinearConv", *range(9)),
+    "QLinearAdd": _broadcast(0, 3),
+    "QLinearMul": _broadcast(0, 3),
+    "QLinearConcat": _concatenated,
+    "QLinearAveragePool": _like("AveragePool", 0),
+    "QLinearGlobalAveragePool": _like("GlobalAveragePool", 0),
+    "QGemm": _quantized_gemm,
+    "DynamicQuantizeMatMul": _integer_matmul,
+    "MatMulIntegerToFloat": _integer_matmul,
+}
+
+_NCHWC: dict[str, Infer] = {
+    "Conv": _like("Conv", 0, 1, 2),
+    "ReorderOutput": _reorder_output,
+    **{op: _like(op, 0) for op in ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")},
+}
+
+TYPES: Mapping[tuple[str, str], Infer] = MappingProxyType(
+    {
+        **{("com.microsoft", op): infer for op, infer in _MICROSOFT.items()},
+        **{("com.microsoft.nchwc", op): infer for op, infer in _NCHWC.items()},
+        ("", "LayerNormalization"): _normalised,
+        ("", "SimplifiedLayerNormalization"): _normalised,
+    }
+)
