@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from amcc.passes.rules import convolution, indexing, layout, linear, mixing, normalization, pointwise, pooling
+from amcc.passes.rules import (
+    convolution,
+    indexing,
+    layout,
+    linear,
+    mixing,
+    normalization,
+    padding,
+    pointwise,
+    pooling,
+    selection,
+    signal,
+    vision,
+)
+from amcc.passes.rules.locked import LOCKED
 from amcc.passes.rules.rule import UNKNOWN, Monomial, Rule, rule_of
 
 RULES = MappingProxyType(
@@ -17,7 +31,11 @@ RULES = MappingProxyType(
         **mixing.RULES,
         **layout.RULES,
         **indexing.RULES,
+        **padding.RULES,
+        **vision.RULES,
+        **selection.RULES,
+        **signal.RULES,
     }
 )
 
-__all__ = ["RULES", "UNKNOWN", "Monomial", "Rule", "rule_of"]
+__all__ = ["LOCKED", "RULES", "UNKNOWN", "Monomial", "Rule", "rule_of"]

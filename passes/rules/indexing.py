@@ -1,4 +1,4 @@
-"""Operators that pick, join, pad and repeat indices: index maps."""
+"""Operators that pick, join and repeat indices: index maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from amcc.ir import Node
 from amcc.passes.rules.respell import Respell, with_attributes
-from amcc.passes.rules.rule import UNKNOWN, Rule, table
+from amcc.passes.rules.rule import UNKNOWN, Rule
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
@@ -189,59 +189,7 @@ def _respell_gather(shrink: Respell, node: Node) -> Node:
     return shrink.with_constant(node, 1, np.searchsorted(shrink.kept(x, along), chosen).reshape(chosen.shape))
 
 
-# -- Pad, Tile, Expand, Resize ---------------------------------------------------------------------
-
-
-def _pads(source: Relation | Respell, node: Node) -> dict[int, tuple[int, int]] | None:
-    """By axis, how much is added (or, negative, cut) before and after; None if only run time knows."""
-    rank = len(source.graph.shape(node.inputs[0]))
-    pads, axes = _listed(source, node, "pads", 1), _listed(source, node, "axes", 3)
-    if pads is None or (axes is None and node.input(3)):
-        return None
-    axes = list(range(rank)) if axes is None else [a % rank for a in axes]
-    return {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
-
-
-def _relate_pad(r: Relation, node: Node) -> None:
-    """What is added with a constant may go again, index by index; other modes copy indices and lock the axis."""
-    x, y = node.inputs[0], node.outputs[0]
-    pads = _pads(r, node)
-    if pads is None:
-        UNKNOWN.relate(r, node)
-        return
-    constant = node.attributes.get("mode", "constant") in ("constant", b"constant")
-    out: list[Axis] = []
-    for axis in range(r.rank(x)):
-        before, after = pads.get(axis, (0, 0))
-        if not constant and (before or after):
-            out.append(None)
-            continue
-        whole = r.axis(x, axis)
-        if whole is not None and (before or after):
-            inner = whole[max(-before, 0) : len(whole) + min(after, 0)]
-            whole = np.concatenate([r.cuts.fresh(max(before, 0)), inner, r.cuts.fresh(max(after, 0))])
-        out.append(whole)
-    r.set(y, out)
-
-
-def _respell_pad(shrink: Respell, node: Node) -> Node:
-    x, y = node.inputs[0], node.outputs[0]
-    pads = _pads(shrink, node)
-    if pads is None or not (shrink.changes(x) or shrink.changes(y)):
-        return node
-    new: dict[int, tuple[int, int]] = {}
-    for axis, (before, after) in pads.items():
-        n = shrink.graph.shape(x)[axis]
-        if isinstance(n, int) and (before or after):
-            inside, outside = shrink.kept(x, axis), shrink.kept(y, axis)
-            first = int((outside < before).sum()) if before > 0 else -int((inside < -before).sum())
-            last = int((outside >= before + n).sum()) if after > 0 else -int((inside >= n + after).sum())
-            before, after = first, last
-        new[axis] = (before, after)
-    spelled = [b for b, _ in new.values()] + [a for _, a in new.values()]
-    if "pads" in node.attributes:
-        return with_attributes(node, pads=tuple(spelled))
-    return shrink.with_constant(node, 1, np.array(spelled, np.int64))
+# -- Tile, Expand -----------------------------------------------------------------------------------
 
 
 def _relate_tile(r: Relation, node: Node) -> None:
@@ -286,56 +234,11 @@ def _respell_expand(shrink: Respell, node: Node) -> Node:
     return shrink.with_constant(node, 1, np.array(spelled, np.int64))
 
 
-def _relate_resize(r: Relation, node: Node) -> None:
-    """Axes that keep their length keep their meaning."""
-    x, y = node.inputs[0], node.outputs[0]
-    sizes = node.input(3)
-    at_run_time = bool(sizes) and r.constant(sizes) is None
-    crops = node.attributes.get("coordinate_transformation_mode") in ("tf_crop_and_resize", b"tf_crop_and_resize")
-    if crops or r.rank(x) < 3 or (at_run_time and not _follows(r, sizes, 1)):
-        UNKNOWN.relate(r, node)
-        return
-    out: list[Axis] = [None] * r.rank(x)
-    for axis in (0, 1):
-        if r.shape(x)[axis] == r.shape(y)[axis]:
-            out[axis] = r.axis(x, axis)
-    r.set(y, out)
-
-
-def _follows(r: Relation, value: str, position: int) -> bool:
-    """Whether an entry of a shape joined at run time is itself read off a tensor, not written as a number."""
-    node = r.graph.producers.get(value)
-    if node is None or node.op != "Concat":
-        return False
-    for part in node.inputs:
-        size = r.shape(part)[0]
-        if not isinstance(size, int):
-            return False
-        if position < size:
-            return part not in r.graph.params
-        position -= size
-    return False
-
-
-def _respell_resize(shrink: Respell, node: Node) -> Node:
-    sizes = shrink.constant(node.input(3))
-    x, y = node.inputs[0], node.outputs[0]
-    if sizes is None or not shrink.changes(x):
-        return node
-    axes = node.attributes.get("axes", tuple(range(len(shrink.graph.shape(x)))))
-    assert isinstance(axes, tuple)
-    new = shrink.shape(y)
-    spelled = [dim if isinstance(dim := new[a], int) else int(s) for a, s in zip(axes, sizes, strict=True)]
-    return shrink.with_constant(node, 3, np.array(spelled, np.int64))
-
-
 RULES = {
     "Concat": Rule(_relate_concat),
     "Split": Rule(_relate_split, respell=_respell_split),
     "Slice": Rule(_relate_slice, respell=_respell_slice),
     "Gather": Rule(_relate_gather, respell=_respell_gather),
-    "Pad": Rule(_relate_pad, respell=_respell_pad),
     "Tile": Rule(_relate_tile),
     "Expand": Rule(_relate_expand, respell=_respell_expand),
-    **table(("Resize", "Upsample"), Rule(_relate_resize, respell=_respell_resize)),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amcc.ir import Dim, Node, Shape
-from amcc.passes.dims import product
+from amcc.passes.dims import is_static, per_sample, product
 from amcc.passes.rules.respell import Respell
 from amcc.passes.rules.rule import UNKNOWN, Rule, table
 
@@ -72,16 +73,16 @@ def segments(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:
 def refine(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[list[list[int]], list[list[int]]] | None:
     """The finest common split of two lists of lengths with equal product.
 
-    `refine([6, 4], [3, 8])` is `[[3, 2], [4]], [[3], [2, 4]]`; None if there is none, or a length is symbolic.
+    `refine([6, 4], [3, 8])` is `[[3, 2], [4]], [[3], [2, 4]]`; None if there is none. A symbol that leads on
+    both sides is left out: `refine(["batch", 6], ["2*batch", 3])` is `[[1], [2, 3]], [[2], [3]]`.
     """
-    if len(source) == len(target) == 1 and isinstance(source[0], int):
-        return [[source[0]]], [[source[0]]]
-    a = [dim for dim in source if isinstance(dim, int)]
-    b = [dim for dim in target if isinstance(dim, int)]
-    if len(a) < len(source) or len(b) < len(target):
+    if not is_static([*source[1:], *target[1:]]) or "?" in (*source, *target):
         return None
-    marks = sorted({*itertools.accumulate(a, operator.mul), *itertools.accumulate(b, operator.mul)})
-    steps = [(low, high) for low, high in itertools.pairwise([1, *marks])]
+    a, b = [per_sample(dim) for dim in source], [per_sample(dim) for dim in target]
+    if math.prod(a) != math.prod(b):
+        return None
+    marks = sorted({1, *itertools.accumulate(a, operator.mul), *itertools.accumulate(b, operator.mul)})
+    steps = list(itertools.pairwise(marks))
     if any(high % low for low, high in steps):
         return None
     return _cut(a, steps), _cut(b, steps)
@@ -90,15 +91,12 @@ def refine(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[list[list[int]
 def _cut(sizes: list[int], steps: list[tuple[int, int]]) -> list[list[int]]:
     parts: list[list[int]] = []
     remaining = iter(steps)
-    end = 1
     for size in sizes:
-        end *= size
         part: list[int] = []
-        for low, high in remaining:
+        while math.prod(part) < size:
+            low, high = next(remaining)
             part.append(high // low)
-            if high == end:
-                break
-        parts.append(part)
+        parts.append(part or [1])
     return parts
 
 
@@ -121,30 +119,6 @@ def _respell_reshape(shrink: Respell, node: Node) -> Node:
     if numbers.count(-1) > 1:
         return node  # two lengths that only run time knows: the target's own arithmetic follows the new shape
     return shrink.with_constant(node, 1, np.array(numbers, np.int64))
-
-
-# -- depth and space ---------------------------------------------------------------------------------
-
-
-def _relate_depth_to_space(r: Relation, node: Node) -> None:
-    """All `b*b` input channels of an output channel go with it."""
-    x, y = node.inputs[0], node.outputs[0]
-    channels, n = r.axis(x, 1), r.shape(y)[1]
-    block = node.attributes["blocksize"]
-    assert isinstance(block, int) and isinstance(n, int)
-    out = None if channels is None else r.cuts.fresh(n)
-    if out is not None:
-        columns_first = node.attributes.get("mode", "DCR") in ("CRD", b"CRD")
-        spread = np.repeat(out, block * block) if columns_first else np.tile(out, block * block)
-        r.same(channels, spread, (x, 1), "goes only with all of its block")
-    r.set(y, [r.axis(x, 0), out, None, None])
-
-
-def _relate_space_to_depth(r: Relation, node: Node) -> None:
-    x, y = node.inputs[0], node.outputs[0]
-    channels, block = r.axis(x, 1), node.attributes["blocksize"]
-    assert isinstance(block, int)
-    r.set(y, [r.axis(x, 0), None if channels is None else np.tile(channels, block * block), None, None])
 
 
 # -- shapes as data ----------------------------------------------------------------------------------
@@ -191,7 +165,5 @@ RULES = {
     "Transpose": Rule(_relate_transpose),
     "Reshape": Rule(_relate_reshape, respell=_respell_reshape),
     **table(("Flatten", "Squeeze", "Unsqueeze"), Rule(_relate_reshape)),
-    "DepthToSpace": Rule(_relate_depth_to_space),
-    "SpaceToDepth": Rule(_relate_space_to_depth),
     "Shape": Rule(_relate_shape),
 }

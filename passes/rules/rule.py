@@ -8,8 +8,8 @@ all its axes are locked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -50,20 +50,32 @@ class Rule:
     Attributes:
         relate: adds the operator's equations between cut sets and sets its outputs' axes.
         macs: multiply-accumulates of one sample, as monomials in axis lengths.
-        contracts: (input, axis) pairs over which it sums with weights.
+        contracts: (input, axis) pairs over which it sums: zeros there are as good as nothing.
         respell: the node, with attributes and constant inputs that fit the shrunk shapes.
+        periodic: `relate` is right for axes of length `"8*batch"` whose eight cut sets repeat; a rule that looks
+            at single indices of an axis is not.
+        zeros: for an integer operand the position of the input that says which integer stands for zero.
     """
 
     relate: Callable[[Relation, Node], None]
     macs: Callable[[Graph, Node], tuple[Monomial, ...]] = _nothing
     contracts: Callable[[Graph, Node], tuple[tuple[int, int], ...]] = _nowhere
     respell: Callable[[Respell, Node], Node] = _as_it_is
+    periodic: bool = False
+    zeros: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def _lock_all(r: Relation, node: Node) -> None:
     for value in dict.fromkeys(node.reads):
-        r.lock_value(value, f"no rule for operator {label(node)}")
+        r.lock_value(value, _why_locked(node))
     carry_through(r, node)
+
+
+def _why_locked(node: Node) -> str:
+    from amcc.passes.rules.locked import LOCKED
+
+    op = label(node)
+    return LOCKED.get(op) or f"no rule for {'this form of' if op in _rules() else 'operator'} {op}"
 
 
 def carry_through(r: Relation, node: Node) -> None:
