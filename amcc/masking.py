@@ -1,6 +1,6 @@
 """The masked original: the network as it was, with removed units made to count for nothing.
 
-Operands that are summed over removed units are multiplied by a zero mask. A node that computes something over an
+Operands that are summed over removed units are set to zero there. A node that computes something over an
 axis of which units go (a normalisation's mean, a softmax) gathers the survivors first and spreads its
 results afterwards; what stands at the removed indices then is nobody's business, every sum masks it.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amcc.ir import Array, Graph, Node, Value, frozen
+from amcc.ir import Array, Graph, Node, Opaque, Value, frozen
 from amcc.passes.channels import Channels, Removal
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.respell import Respell
@@ -104,11 +104,12 @@ def masked_file(
         if not known.keys() >= {name for step in steps for name in (*step.inputs, *step.outputs)}:
             return None
         for tensors, names in ((target.inputs, edit.masked.inputs), (target.outputs, edit.masked.outputs)):
+            tensors.extend(gs.Variable.empty() for _ in range(len(names) - len(tensors)))
             for position, name in enumerate(names):
                 if name in edit.values:
                     tensors[position] = known[name]
-        changed = {k: v for k, v in edit.masked.attributes.items() if edit.node.attributes.get(k) != v}
-        target.attrs.update({k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()})
+        if not _set_attributes(target.attrs, edit):
+            return None
         for step in steps:
             inputs, outputs = [known[n] for n in step.inputs], [known[n] for n in step.outputs]
             surgeon.nodes.append(
@@ -126,6 +127,18 @@ def masked_file(
     return masked
 
 
+def _set_attributes(attributes: dict[str, Any], edit: _Edit) -> bool:
+    """Spell the file's node as the edit does; False where that takes another body."""
+    old, new = edit.node.attributes, edit.masked.attributes
+    changed = {k: v for k, v in new.items() if v is not old.get(k)}
+    if any(isinstance(v, Opaque) for v in changed.values()):
+        return False
+    attributes.update({k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()})
+    for name in old.keys() - new.keys():
+        attributes.pop(name, None)
+    return True
+
+
 # -- edits -------------------------------------------------------------------------------------------
 
 
@@ -135,7 +148,8 @@ def _edits(channels: Channels, removal: Removal) -> Iterator[_Edit]:
     masks: dict[str, list[tuple[int, int]]] = {}
     for place in channels.contractions:
         masks.setdefault(place.node, []).append((place.input, place.axis))
-    restricted = {a.node for a in channels.approximations if (a.value, a.axis) in kept}
+    gone = {group for group, units in removal.items() if len(units)}
+    restricted = {a.node for a in channels.approximations if gone.intersection(a.groups)}
     for node in graph.nodes:
         if node.name in restricted:
             yield _restricted(respell, node)
@@ -144,7 +158,7 @@ def _edits(channels: Channels, removal: Removal) -> Iterator[_Edit]:
 
 
 def _summing(respell: Respell, node: Node, places: Sequence[tuple[int, int]]) -> _Edit | None:
-    """The node with its operands multiplied by zero where they are summed over removed indices."""
+    """The node with its operands zero where they are summed over removed indices."""
     edit = _Edit(node, node)
     inputs = list(node.inputs)
     for operand, axis in places:
@@ -152,13 +166,21 @@ def _summing(respell: Respell, node: Node, places: Sequence[tuple[int, int]]) ->
         if (value.name, axis) not in respell.cut:
             continue
         shape = respell.graph.shape(value.name)
-        line = np.zeros(int(shape[axis]), np.dtype(value.dtype))
-        line[respell.cut[value.name, axis]] = 1
-        mask = edit.constant("mask", line.reshape([-1 if a == axis else 1 for a in range(len(shape))]))
+        alive = np.zeros(int(shape[axis]), bool)
+        alive[respell.cut[value.name, axis]] = True
+        line = alive.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         zeroed = Value(edit.name("masked"), value.dtype, value.shape)
-        inputs[operand] = edit.step(edit.before, "Mul", (inputs[operand], mask), zeroed)
+        steps = (edit.before, *_zeroing(edit, respell.graph.opset, inputs[operand], line, np.dtype(value.dtype)))
+        inputs[operand] = edit.step(*steps, zeroed)
     edit.masked = node.replace(inputs=tuple(inputs))
     return edit if edit.before else None
+
+
+def _zeroing(edit: _Edit, opset: int, value: str, alive: Array, dtype: np.dtype[Any]) -> tuple[str, tuple[str, ...]]:
+    """Operator and inputs that keep what is alive. A choice, where there is one, drops infinities as well."""
+    if opset < 9:
+        return "Mul", (value, edit.constant("mask", alive.astype(dtype)))
+    return "Where", (edit.constant("mask", alive), value, edit.constant("zero", np.zeros((), dtype)))
 
 
 def _restricted(respell: Respell, node: Node) -> _Edit:
@@ -169,24 +191,49 @@ def _restricted(respell: Respell, node: Node) -> _Edit:
     for name, array in own.constants.items():
         edit.params[name] = array
         edit.values[name] = Value(name, array.dtype.name, array.shape)
-    inputs = [name if name in own.constants or not name else _gathered(edit, respell, name) for name in spelled.inputs]
+    reads = dict.fromkeys(name for name in spelled.reads if name not in own.constants)
+    gathered = {name: _gathered(edit, respell, name) for name in reads}
     outputs = [_spread(edit, respell, name) if name else name for name in spelled.outputs]
-    edit.masked = spelled.replace(inputs=tuple(inputs), outputs=tuple(outputs))
+    edit.masked = spelled.replace(
+        inputs=tuple(gathered.get(name, name) for name in spelled.inputs),
+        outputs=tuple(outputs),
+        attributes={k: _reading(v, gathered) if isinstance(v, Opaque) else v for k, v in spelled.attributes.items()},
+    )
     return edit
 
 
+def _reading(body: Opaque, names: Mapping[str, str]) -> Opaque:
+    """The body, reading other outer values."""
+    from onnx import AttributeProto
+
+    if all(names.get(name, name) == name for name in body.captures):
+        return body
+    proto = AttributeProto.FromString(body.data)
+    pending = [proto]
+    while pending:
+        attribute = pending.pop()
+        for graph in (attribute.g, *attribute.graphs):
+            for node in graph.node:
+                node.input[:] = [names.get(name, name) if name in body.captures else name for name in node.input]
+                pending.extend(node.attribute)
+    captures = tuple(names.get(name, name) for name in body.captures)
+    return Opaque(body.kind, proto.SerializeToString(), captures)
+
+
 def _cuts(respell: Respell, value: str) -> list[tuple[int, Array]]:
+    """The cut axes of known length; one merged with a batch stays whole, no node computes over it."""
     axes: Mapping[Place, Array] = respell.cut
     shape = respell.graph.values[value].shape or ()
-    return [(axis, axes[value, axis]) for axis in range(len(shape)) if (value, axis) in axes]
+    return [(a, axes[value, a]) for a, dim in enumerate(shape) if isinstance(dim, int) and (value, a) in axes]
 
 
 def _gathered(edit: _Edit, respell: Respell, value: str) -> str:
     described, name = respell.graph.values[value], value
+    shape = list(described.shape or ())
     for axis, indices in _cuts(respell, value):
         rows = edit.constant("survivors", indices.astype(np.int64))
-        shape = respell.shape(value)
-        part = Value(edit.name("part"), described.dtype, shape)
+        shape[axis] = len(indices)
+        part = Value(edit.name("part"), described.dtype, tuple(shape))
         name = edit.step(edit.before, "Gather", (name, rows), part, axis=axis)
     return name
 
@@ -197,16 +244,17 @@ def _spread(edit: _Edit, respell: Respell, value: str) -> str:
     if not cuts:
         return value
     described = respell.graph.values[value]
-    made = Value(edit.name("made"), described.dtype, respell.shape(value))
+    shape = list(respell.shape(value))
+    made = Value(edit.name("made"), described.dtype, tuple(shape))
     edit.values[made.name] = made
     name = made.name
-    for number, (axis, indices) in enumerate(cuts):
+    for number, (axis, indices) in enumerate(cuts, start=1):
         size = respell.graph.shape(value)[axis]
         assert isinstance(size, int)
         back = np.zeros(size, np.int64)
         back[indices] = np.arange(len(indices))
-        last = number == len(cuts) - 1
-        whole = described if last else Value(edit.name("spread"), described.dtype, None)
+        shape[axis] = size
+        whole = described if number == len(cuts) else Value(edit.name("spread"), described.dtype, tuple(shape))
         name = edit.step(edit.after, "Gather", (name, edit.constant("places", back)), whole, axis=axis)
     edit.values.pop(value)
     return made.name

@@ -1,4 +1,4 @@
-"""Types of the results of operators that ONNX has no schema for: those that ONNX Runtime's optimiser writes.
+"""Types of the results of operators for which ONNX has none: mostly those that ONNX Runtime's optimiser writes.
 
 Most are fusions and have the type of the standard operator that they begin with (`_like`); the rest is spelled
 out. A file need not say the shapes of what it computes in between, and optimised ones mostly do not.
@@ -266,7 +266,9 @@ TYPES: Mapping[tuple[str, str], Infer] = MappingProxyType(
     {
         **{("com.microsoft", op): infer for op, infer in _MICROSOFT.items()},
         **{("com.microsoft.nchwc", op): infer for op, infer in _NCHWC.items()},
+        ("", "GroupNormalization"): _as_first,
         ("", "LayerNormalization"): _normalised,
+        ("", "MeanVarianceNormalization"): _as_first,
         ("", "SimplifiedLayerNormalization"): _normalised,
     }
 )

@@ -130,7 +130,7 @@ class Interpreter:
         types = {name: self._types[name][probe] for name in node.reads}
         if any(t.WhichOneof("value") is None for t in types.values()):
             return {}
-        if known is None:
+        if known is None or not known.has_type_and_shape_inference_function:
             return _infer_foreign(node, types)
         contents = {name: c for name in node.inputs if (c := self._show(name, probe)) is not None}
         try:
@@ -232,7 +232,7 @@ class Interpreter:
 
 
 def _infer_foreign(node: Node, types: Mapping[str, onnx.TypeProto]) -> Mapping[str, onnx.TypeProto]:
-    """For operators that ONNX has no schema for."""
+    """For operators that ONNX has no schema for, or whose schema says nothing of types."""
     try:
         found = foreign_types(node, [read_type(types[name]) if name else NONE for name in node.inputs])
     except Exception:  # the node contradicts itself: unknown

@@ -1,71 +1,108 @@
-"""Operators that mix the indices of some axes and leave the others alone."""
+"""Operators that compute over some axes and leave the others alone.
+
+Three kinds, by what they make of an index that is gone. A sum, or anything that starts from one (a norm, a running
+sum), reads a zero there, which changes nothing: exact. A mean, a maximum or a softmax is another one over the
+survivors: inexact. Where the result holds indices or picks elements, they would mean something else: locked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from amcc.ir import Node
-from amcc.passes.rules.rule import UNKNOWN, Rule, table
+from amcc.ir import Graph, Node
+from amcc.passes.rules.rule import UNKNOWN, Rule
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Relation
 
-    Axes = Callable[[Relation, Node], set[int] | None]
-    """The axes of input 0 that a node mixes; None if that is not known."""
+    Axes = Callable[[Graph, Node], Iterable[int] | None]
+    """The axes of input 0 that a node computes over; None if only run time knows them."""
 
 
-def _mixes(axes: Axes) -> Rule:
-    """The result has input 0's shape; mixed axes are locked, as are all the other inputs."""
+def _computes(axes: Axes, op: str) -> Rule:
+    """The result has input 0's shape, and what stands there follows from the whole of these axes."""
 
     def relate(r: Relation, node: Node) -> None:
-        mixed = axes(r, node)
-        if mixed is None:
+        over = axes(r.graph, node)
+        if over is None:
             UNKNOWN.relate(r, node)
             return
         x = node.inputs[0]
-        for axis in mixed:
-            r.lock(r.axis(x, axis), (x, axis), f"{node.op} mixes this axis")
-        for output in node.outputs:
-            if output:
-                r.set(output, r.all_axes(x))
+        for axis in over if op not in _SUMS else ():
+            r.inexact(r.axis(x, axis), (x, axis), f"{op} computes over this axis")
+        r.set(node.outputs[0], r.all_axes(x))
 
-    return Rule(relate)
+    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate)
+
+
+def _reduces(axes: Axes, op: str) -> Rule:
+    """The axes vanish, or stay with length 1."""
+
+    def relate(r: Relation, node: Node) -> None:
+        over = axes(r.graph, node)
+        if over is None:
+            UNKNOWN.relate(r, node)
+            return
+        x, over = node.inputs[0], set(over)
+        for axis in over if op not in _SUMS else ():
+            if op.startswith("Arg"):
+                r.lock(r.axis(x, axis), (x, axis), f"{op} gives indices along this axis")
+            else:
+                r.inexact(r.axis(x, axis), (x, axis), f"{op} computes over this axis")
+        every, keep = r.all_axes(x), bool(node.attributes.get("keepdims", 1))
+        r.set(node.outputs[0], [None if a in over else own for a, own in enumerate(every) if keep or a not in over])
+
+    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate)
+
+
+def _contracts(axes: Axes) -> Callable[[Graph, Node], tuple[tuple[int, int], ...]]:
+    def contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
+        return tuple((0, axis) for axis in axes(graph, node) or ())
+
+    return contracts
+
+
+# -- which axes --------------------------------------------------------------------------------------
+
+
+def _rank(graph: Graph, node: Node) -> int:
+    return len(graph.shape(node.inputs[0]))
 
 
 def _one(default: int) -> Axes:
-    def axes(r: Relation, node: Node) -> set[int] | None:
+    def axes(graph: Graph, node: Node) -> set[int]:
         axis = node.attributes.get("axis", default)
         assert isinstance(axis, int)
-        return {axis % r.rank(node.inputs[0])}
+        return {axis % _rank(graph, node)}
 
     return axes
 
 
-def _softmax(r: Relation, node: Node) -> set[int] | None:
+def _softmax(graph: Graph, node: Node) -> Iterable[int]:
     """Before opset 13 everything from `axis` on is one row."""
-    rank = r.rank(node.inputs[0])
-    modern = r.graph.opset >= 13
-    axis = node.attributes.get("axis", -1 if modern else 1)
+    if graph.opset >= 13:
+        return _one(-1)(graph, node) or ()
+    rank, axis = _rank(graph, node), node.attributes.get("axis", 1)
     assert isinstance(axis, int)
-    return {axis % rank} if modern else set(range(axis % rank if rank else 0, rank))
+    return range(axis % rank if rank else 0, rank)
 
 
-def _channel(r: Relation, node: Node) -> set[int] | None:
+def _channels(graph: Graph, node: Node) -> set[int]:
     return {1}
 
 
-def _cumulative(r: Relation, node: Node) -> set[int] | None:
-    axis = r.constant(node.inputs[1])
-    return None if axis is None else {int(axis.reshape(-1)[0]) % r.rank(node.inputs[0])}
+def _second_input(graph: Graph, node: Node) -> set[int] | None:
+    axis = graph.params.get(node.inputs[1])
+    return None if axis is None else {int(axis.reshape(-1)[0]) % _rank(graph, node)}
 
 
-def reduced_axes(r: Relation, node: Node) -> set[int] | None:
-    """The axes that a reduction sums up, from its attribute or its second input."""
-    rank = r.rank(node.inputs[0])
+def reduced_axes(graph: Graph, node: Node) -> set[int] | None:
+    """The axes that a reduction computes over, from its attribute or its second input."""
+    rank = _rank(graph, node)
     listed = node.attributes.get("axes")
     if node.input(1):
-        constant = r.constant(node.input(1))
+        constant = graph.params.get(node.input(1))
         if constant is None:
             return None
         listed = tuple(int(a) for a in constant.reshape(-1))
@@ -75,34 +112,31 @@ def reduced_axes(r: Relation, node: Node) -> set[int] | None:
     return {int(a) % rank for a in listed}
 
 
-def _relate_reduction(r: Relation, node: Node) -> None:
-    _reduce(r, node, reduced_axes(r, node))
+# -- selection ---------------------------------------------------------------------------------------
 
 
-def _relate_arg(r: Relation, node: Node) -> None:
-    _reduce(r, node, _one(0)(r, node))
+def _relate_top(r: Relation, node: Node) -> None:
+    """Values and indices of the largest elements along an axis; every other axis is left alone."""
+    x, axis = node.inputs[0], node.attributes.get("axis", -1)
+    assert isinstance(axis, int)
+    along = axis % r.rank(x)
+    r.lock(r.axis(x, along), (x, along), f"{node.op} picks elements along this axis")
+    for count in node.inputs[1:]:
+        r.all_axes(count)
+    for output in node.outputs:
+        r.set(output, [None if a == along else r.axis(x, a) for a in range(r.rank(x))])
 
 
-def _reduce(r: Relation, node: Node, mixed: set[int] | None) -> None:
-    """Reduced axes are computed over and vanish (or stay with length 1)."""
-    if mixed is None:
-        UNKNOWN.relate(r, node)
-        return
-    x = node.inputs[0]
-    for axis in mixed if node.op.startswith("Reduce") else ():
-        r.inexact(r.axis(x, axis), (x, axis), f"{node.op} computes over this axis")
-    keep = bool(node.attributes.get("keepdims", 1))
-    out = [None if a in mixed else r.axis(x, a) for a in range(r.rank(x)) if keep or a not in mixed]
-    r.set(node.outputs[0], out)
-
-
+_SUMS = frozenset("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum CumSum LpNormalization".split())
 _REDUCTIONS = [f"Reduce{kind}" for kind in "Mean Sum Max Min Prod L1 L2 LogSum LogSumExp SumSquare".split()]
 
 RULES = {
-    **table(_REDUCTIONS, Rule(_relate_reduction)),
-    **table(("ArgMax", "ArgMin"), Rule(_relate_arg)),
-    **table(("Softmax", "LogSoftmax", "Hardmax"), _mixes(_softmax)),
-    "LpNormalization": _mixes(_one(-1)),
-    "LRN": _mixes(_channel),
-    "CumSum": _mixes(_cumulative),
+    **{op: _reduces(reduced_axes, op) for op in _REDUCTIONS},
+    **{op: _reduces(_one(0), op) for op in ("ArgMax", "ArgMin")},
+    **{op: _computes(_softmax, op) for op in ("Softmax", "LogSoftmax", "Hardmax")},
+    "LpNormalization": _computes(_one(-1), "LpNormalization"),
+    "LRN": _computes(_channels, "LRN"),
+    "CumSum": _computes(_second_input, "CumSum"),
+    "CumProd": _computes(_second_input, "CumProd"),
+    "TopK": Rule(_relate_top),
 }

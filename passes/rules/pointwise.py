@@ -37,6 +37,12 @@ def _aligned(r: Relation, inputs: list[str], rank: int, axis: int) -> Axis:
     return None if any(a is None for a, _ in shared) else first
 
 
+def _relate_like(r: Relation, node: Node) -> None:
+    """The second input lends its type alone."""
+    r.all_axes(node.inputs[1])
+    r.set(node.outputs[0], r.all_axes(node.inputs[0]))
+
+
 _UNARY = (
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu "
     "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid "
@@ -47,4 +53,4 @@ _BROADCAST = (
     "Mod Mul Or PRelu Pow Sub Sum Where Xor"
 ).split()
 
-RULES = table([*_UNARY, *_BROADCAST], Rule(relate))
+RULES = {**table([*_UNARY, *_BROADCAST], Rule(relate)), "CastLike": Rule(_relate_like)}

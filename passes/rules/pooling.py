@@ -4,23 +4,59 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amcc.ir import Node
-from amcc.passes.rules.rule import UNKNOWN, Rule, table
+import numpy as np
+
+from amcc.ir import Graph, Node
+from amcc.passes.rules.respell import Respell
+from amcc.passes.rules.rule import Rule, table
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Relation
 
 
 def _relate(r: Relation, node: Node) -> None:
-    """Batch and channel stay, space is mixed. Indices that MaxPool gives count elements of the whole tensor."""
-    if any(node.outputs[1:]):
-        UNKNOWN.relate(r, node)
-        return
-    x, y = node.inputs[0], node.outputs[0]
+    """Batch and channel stay, space is mixed.
+
+    Indices that MaxPool gives count elements of the whole tensor: only a MaxUnpool whose result has the same
+    channels understands them after a cut.
+    """
+    x = node.inputs[0]
+    for output in filter(None, node.outputs):
+        r.set(output, [r.axis(x, 0), r.axis(x, 1), *[None] * (r.rank(output) - 2)])
+    for indices in filter(None, node.outputs[1:]):
+        if not _only_unpooled(r.graph, indices):
+            r.lock(r.axis(x, 1), (x, 1), f"{node.op} gives indices into the whole tensor")
+
+
+def _only_unpooled(graph: Graph, indices: str) -> bool:
+    readers = graph.consumers.get(indices, ())
+    return indices not in graph.outputs and all(r.op == "MaxUnpool" and r.input(1) == indices for r in readers)
+
+
+def _relate_unpool(r: Relation, node: Node) -> None:
+    x, indices, y = *node.inputs[:2], node.outputs[0]
+    maker = r.graph.producers.get(indices)
+    known = maker is not None and maker.op == "MaxPool" and r.shape(maker.inputs[0])[1:] == r.shape(y)[1:]
+    for axis in (0, 1):
+        r.same(r.axis(x, axis), r.axis(indices, axis), (indices, axis))
+    if not known:
+        r.lock(r.axis(x, 1), (x, 1), f"{node.op} reads indices into a whole tensor")
     r.set(y, [r.axis(x, 0), r.axis(x, 1), *[None] * (r.rank(y) - 2)])
 
 
-RULES = table(
-    "AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split(),
-    Rule(_relate),
-)
+def _respell_unpool(shrink: Respell, node: Node) -> Node:
+    size = shrink.constant(node.input(2))
+    if size is None:
+        return node
+    shape = shrink.shape(node.outputs[0])
+    new = [dim if isinstance(dim, int) else int(old) for dim, old in zip(shape, size, strict=True)]
+    return shrink.with_constant(node, 2, np.array(new, np.int64))
+
+
+RULES = {
+    **table(
+        "AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split(),
+        Rule(_relate),
+    ),
+    "MaxUnpool": Rule(_relate_unpool, respell=_respell_unpool),
+}
