@@ -9,13 +9,14 @@ from amcc.passes.inputs import bind_inputs
 from amcc.passes.interpret import Interpreter
 from amcc.passes.probing import probes
 from amcc.passes.protos import optional_outputs
+from amcc.passes.sequences import without_sequences
 
 
 def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold_params: bool = True) -> Graph:
     """The graph with every shape that can be known, constants folded and dead code removed.
 
-    Only the leading dimension of an input may stay dynamic unasked. A shape that cannot be known stays
-    what the graph says it is, or None. A node that becomes a constant leaves a parameter of its
+    Sequences of tensors are spelled without them. Only the leading dimension of an input may stay dynamic
+    unasked. A shape that cannot be known stays what the graph says it is, or None. A node that becomes a constant leaves a parameter of its
     output's name; an Identity of a parameter leaves the parameter.
 
     Args:
@@ -28,14 +29,21 @@ def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold
     """
     if input_shapes or any(_open(graph.values[name]) for name in graph.inputs):
         graph = bind_inputs(graph, input_shapes or {})
+    inferred = _interpreted(graph, fold_params)
+    spelled = without_sequences(inferred)
+    if spelled is not inferred:
+        inferred = _interpreted(spelled, fold_params)
+    verify(inferred, after="shape inference")
+    return inferred
+
+
+def _interpreted(graph: Graph, fold_params: bool) -> Graph:
     interpreter = Interpreter(graph, probes(graph), fold_params=fold_params)
     nodes = tuple(node for node in map(interpreter.visit, graph.nodes) if node is not None)
     params = {**graph.params, **interpreter.folded}
     values = {name: interpreter.describe(value) for name, value in graph.values.items()}
     values.update((name, Value(name, array.dtype.name, array.shape)) for name, array in params.items())
-    inferred = _without_unread(graph.replace(nodes=nodes, params=params, values=values)).live()
-    verify(inferred, after="shape inference")
-    return inferred
+    return _without_unread(graph.replace(nodes=nodes, params=params, values=values)).live()
 
 
 def _open(value: Value) -> bool:
