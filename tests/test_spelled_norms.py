@@ -1,0 +1,47 @@
+"""Normalisations that exporters spell out: what they leave free, and that every cut is certified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amcc.frontends.from_onnx import from_onnx
+from amcc.passes.channels import analyze
+from amcc.passes.shapes import infer
+from tests.random_graphs import Builder
+from tests.spelled_norms import BOTH, FORMS, FREE, INEXACT, LOCKED, SIDE, C
+from tests.test_exactness import check
+
+
+def network(names: list[str], seed: int) -> onnx.ModelProto:
+    """Forms one after another between two convolutions."""
+    b = Builder(seed)
+    x = b.op("Conv", "x", b.param(C, 3, 1, 1), b.param(C))
+    for name in names:
+        x = FORMS[name][0](b, x)
+    b.put(b.op("Conv", x, b.param(4, C, 1, 1)), (2, 4, SIDE, SIDE))
+    return b.model()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_a_form_leaves_free(name: str, tmp_path: Path) -> None:
+    model, path = network([name], 0), tmp_path / "model.onnx"
+    onnx.save(model, path)
+    graph = infer(from_onnx(path))
+    weight = graph.producers[graph.consumers["x"][0].outputs[0]].inputs[1]
+    marks = {g.inexact for g in analyze(graph).groups for s in g.slices if (s.param, s.axis) == (weight, 0)}
+    assert marks == {FREE: {False}, INEXACT: {True}, BOTH: {False, True}, LOCKED: set()}[FORMS[name][1]]
+    exact = [g for g in analyze(graph, exact=True).groups for s in g.slices if (s.param, s.axis) == (weight, 0)]
+    assert bool(exact) == (FORMS[name][1] in (FREE, BOTH))
+    assert not any(g.inexact for g in exact)
+    check(model, path, 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(names=st.lists(st.sampled_from(list(FORMS)), min_size=2, max_size=4), seed=st.integers(0, 999))
+def test_forms_together(tmp_path_factory: pytest.TempPathFactory, names: list[str], seed: int) -> None:
+    check(network(names, seed), tmp_path_factory.getbasetemp() / "norms.onnx", seed)
