@@ -7,6 +7,7 @@ results afterwards; what stands at the removed indices then is nobody's business
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,11 +90,12 @@ def masked_file(
 
     surgeon = gs.import_onnx(read_model(path))
     makers = {output.name: node for node in surgeon.nodes for output in node.outputs}
+    everything = surgeon.tensors()
     for edit in _edits(channels, removal):
         target = makers.get(next(filter(None, edit.node.outputs)))
         if target is None or target.op != edit.node.op:
             return None
-        known = {t.name: t for t in (*target.inputs, *target.outputs)}
+        known = ChainMap({}, everything)
         for name, value in edit.values.items():
             known[name] = (
                 gs.Constant(name, edit.params[name])
@@ -101,7 +103,7 @@ def masked_file(
                 else gs.Variable(name, dtype=np.dtype(value.dtype))
             )
         steps = (*edit.before, *edit.after)
-        if not known.keys() >= {name for step in steps for name in (*step.inputs, *step.outputs)}:
+        if not all(name in known for step in steps for name in (*step.inputs, *step.outputs)):
             return None
         for tensors, names in ((target.inputs, edit.masked.inputs), (target.outputs, edit.masked.outputs)):
             tensors.extend(gs.Variable.empty() for _ in range(len(names) - len(tensors)))
@@ -112,9 +114,8 @@ def masked_file(
             return None
         for step in steps:
             inputs, outputs = [known[n] for n in step.inputs], [known[n] for n in step.outputs]
-            surgeon.nodes.append(
-                gs.Node(step.op, name=step.name, attrs=dict(step.attributes), inputs=inputs, outputs=outputs)
-            )
+            added = gs.Node(step.op, step.name, dict(step.attributes), inputs, outputs, domain=step.domain or None)
+            surgeon.nodes.append(added)
     tensors, given = surgeon.tensors(), {output.name for output in surgeon.outputs}
     for name in watched:
         if name not in tensors:
@@ -169,18 +170,53 @@ def _summing(respell: Respell, node: Node, places: Sequence[tuple[int, int]]) ->
         alive = np.zeros(int(shape[axis]), bool)
         alive[respell.cut[value.name, axis]] = True
         line = alive.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-        zeroed = Value(edit.name("masked"), value.dtype, value.shape)
-        steps = (edit.before, *_zeroing(edit, respell.graph.opset, inputs[operand], line, np.dtype(value.dtype)))
-        inputs[operand] = edit.step(*steps, zeroed)
+        maker = respell.graph.producers.get(inputs[operand])
+        if maker is not None and _is_dequantized(respell.graph, maker):
+            inputs[operand] = _dequantized(edit, respell.graph, maker, line)
+            continue
+        zero = node.input(rule_of(node).zeros.get(operand, len(inputs)))
+        inputs[operand] = _zeroed(edit, respell.graph, value, inputs[operand], line, zero)
     edit.masked = node.replace(inputs=tuple(inputs))
     return edit if edit.before else None
 
 
-def _zeroing(edit: _Edit, opset: int, value: str, alive: Array, dtype: np.dtype[Any]) -> tuple[str, tuple[str, ...]]:
-    """Operator and inputs that keep what is alive. A choice, where there is one, drops infinities as well."""
-    if opset < 9:
-        return "Mul", (value, edit.constant("mask", alive.astype(dtype)))
-    return "Where", (edit.constant("mask", alive), value, edit.constant("zero", np.zeros((), dtype)))
+def _zeroed(edit: _Edit, graph: Graph, value: Value, name: str, alive: Array, zero: str) -> str:
+    """What is alive of a tensor, and zeros: `zero` names what stands for it among integers.
+
+    A choice, where there is one, drops infinities as well.
+    """
+    masked = Value(edit.name("masked"), value.dtype, value.shape)
+    dtype = np.dtype(value.dtype)
+    if graph.opset < 9:
+        return edit.step(edit.before, "Mul", (name, edit.constant("mask", alive.astype(dtype))), masked)
+    mask = edit.constant("mask", alive)
+    return edit.step(edit.before, "Where", (mask, name, zero or edit.constant("zero", np.zeros((), dtype))), masked)
+
+
+# Integers that ONNX Runtime's Where takes.
+_CHOSEN = ("int8", "uint8", "int32")
+
+
+def _is_dequantized(graph: Graph, maker: Node) -> bool:
+    """Whether a tensor is made of integers with one zero point, all the same."""
+    points = maker.input(2)
+    return (
+        maker.op == "DequantizeLinear"
+        and graph.opset >= 9
+        and graph.values[maker.inputs[0]].dtype in _CHOSEN
+        and (not points or (points in graph.params and graph.params[points].size == 1))
+    )
+
+
+def _dequantized(edit: _Edit, graph: Graph, maker: Node, alive: Array) -> str:
+    """The tensor with zeros put in as integers, so that the runtime computes with integers as it would without."""
+    value = graph.values[maker.inputs[0]]
+    whole = _zeroed(edit, graph, value, value.name, alive, maker.input(2))
+    result = Value(edit.name("dequantized"), graph.values[maker.outputs[0]].dtype, value.shape)
+    edit.values[result.name] = result
+    inputs = (whole, *maker.inputs[1:])
+    edit.before.append(maker.replace(name=f"{result.name}/again", inputs=inputs, outputs=(result.name,)))
+    return result.name
 
 
 def _restricted(respell: Respell, node: Node) -> _Edit:

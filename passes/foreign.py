@@ -81,17 +81,14 @@ def _as_first(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
     return [inputs[0]]
 
 
-def _broadcast(*picks: int) -> Infer:
-    def infer(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
-        return [_standard("Add", {}, [inputs[k] for k in picks])]
+def _typed_as_first(infer: Infer) -> Infer:
+    """Integers where the standard operator knows floats only."""
 
-    def fitting(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
-        """Element types that Add does not take are its own business."""
-        dtype = inputs[picks[0]][0]
-        _, shape = infer(node, [("float32", entry[1]) if entry is not NONE else NONE for entry in inputs])[0]
-        return [(dtype, shape)]
+    def typed(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+        floats = [entry if entry is NONE else ("float32", entry[1]) for entry in inputs]
+        return [(inputs[0][0], shape) for _, shape in infer(node, floats)]
 
-    return fitting
+    return typed
 
 
 # -- normalisations --------------------------------------------------------------------------------
@@ -99,7 +96,7 @@ def _broadcast(*picks: int) -> Infer:
 
 def _normalised(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
     """Result, and statistics with length 1 from `axis` on."""
-    dtype, shape = inputs[0]
+    _, shape = inputs[0]
     if shape is None:
         return [inputs[0]]
     first = _number(node, "axis", -1) % len(shape)
@@ -158,7 +155,7 @@ def _blockwise_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
 
 
 def _attention(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
-    """`[B, S, D]` with weights `[D, q + k + v]` gives `[B, S, v]`; keys and values so far `[2, B, heads, T, v/heads]`."""
+    """`[B, S, D]` with weights `[D, q + k + v]` gives `[B, S, v]`; the cache is `[2, B, heads, T, v/heads]`."""
     (dtype, shape), (_, weights) = inputs[:2]
     if shape is None or weights is None or not isinstance(weights[1], int):
         return ()
@@ -242,15 +239,15 @@ _MICROSOFT: dict[str, Infer] = {
     "Attention": _attention,
     "MultiHeadAttention": _multi_head_attention,
     "GroupQueryAttention": _group_query_attention,
-    "NhwcMaxPool": _like("MaxPool"),
+    "NhwcMaxPool": _typed_as_first(_like("MaxPool")),
     "QuantizeLinear": _like("QuantizeLinear"),
     "DequantizeLinear": _like("DequantizeLinear"),
     "QLinearConv": _like("QLinearConv", *range(9)),
-    "QLinearAdd": _broadcast(0, 3),
-    "QLinearMul": _broadcast(0, 3),
+    "QLinearAdd": _typed_as_first(_like("Add", 0, 3)),
+    "QLinearMul": _typed_as_first(_like("Mul", 0, 3)),
     "QLinearConcat": _concatenated,
-    "QLinearAveragePool": _like("AveragePool", 0),
-    "QLinearGlobalAveragePool": _like("GlobalAveragePool", 0),
+    "QLinearAveragePool": _typed_as_first(_like("AveragePool", 0)),
+    "QLinearGlobalAveragePool": _typed_as_first(_like("GlobalAveragePool", 0)),
     "QGemm": _quantized_gemm,
     "DynamicQuantizeMatMul": _integer_matmul,
     "MatMulIntegerToFloat": _integer_matmul,

@@ -9,11 +9,14 @@ from amcc.passes.rules import (
     indexing,
     layout,
     linear,
+    microsoft,
     mixing,
     normalization,
     padding,
     pointwise,
     pooling,
+    quantized,
+    recurrent,
     selection,
     signal,
     vision,
@@ -35,6 +38,9 @@ RULES = MappingProxyType(
         **vision.RULES,
         **selection.RULES,
         **signal.RULES,
+        **recurrent.RULES,
+        **quantized.RULES,
+        **microsoft.RULES,
     }
 )
 

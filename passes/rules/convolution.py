@@ -2,12 +2,14 @@
 
 With `G` groups, input channel (g, q) goes with group g or with position q of every group, and output
 channel (g, p) with group g or position p. A group of units of each kind: groups may be removed (the
-attribute `group` falls) and positions may be removed, and the search may use both.
+attribute `group` falls) and positions may be removed, and the search may use both. Weights need not be
+parameters: what is computed in the graph is tied like any other tensor.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,97 +23,129 @@ if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
 
 
-def _groups(node: Node) -> int:
-    group = node.attributes.get("group", 1)
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """Where an operator of the family has its operands.
+
+    Attributes:
+        x: position of the data, `weight` of the weight, `bias` of the bias among the inputs.
+        per_output: positions of further inputs with one number for each output channel, or one for all.
+        summed: position of what is added to the result, -1 if there is none.
+        transposed: the weight is `[I, O/G, k...]`, not `[O, I/G, k...]`.
+        last: whether channels come last, whatever the node's `channels_last` says.
+    """
+
+    x: int = 0
+    weight: int = 1
+    bias: int = 2
+    per_output: tuple[int, ...] = ()
+    summed: int = -1
+    transposed: bool = False
+    last: bool = False
+
+    def rule(self) -> Rule:
+        """The rule of the operator."""
+        return Rule(self.relate, self.macs, self.contracts, self.respell)
+
+    def channel_axis(self, node: Node, rank: int) -> int:
+        """The axis of data and result that holds the channels."""
+        return rank - 1 if self.last or node.attributes.get("channels_last", 0) else 1
+
+    def relate(self, r: Relation, node: Node) -> None:
+        """Ties input channels, weight, bias and output channels."""
+        x, w, y = node.inputs[self.x], node.inputs[self.weight], node.outputs[0]
+        along = self.channel_axis(node, r.rank(x))
+        channels, groups = r.axis(x, along), _groups(node)
+        read, made = (0, 1) if self.transposed else (1, 0)
+        if groups == 1:
+            r.same(channels, r.axis(w, read), (w, read))
+            out = r.axis(w, made)
+        else:
+            out = self._relate_groups(r, node, channels, groups)
+            r.same(r.axis(w, 0), channels if self.transposed else out, (w, 0))
+        for index in (self.bias, *self.per_output):
+            param = node.input(index) if index >= 0 else ""
+            if param and r.rank(param) and r.shape(param)[0] != 1:
+                r.same(out, r.axis(param, 0), (param, 0))
+        result: list[Axis] = [r.axis(x, 0), *[None] * (r.rank(y) - 1)]
+        result[along] = out
+        r.set(y, result)
+        if self.summed >= 0 and (other := node.input(self.summed)):
+            for axis in (0, along):
+                r.same(result[axis], r.axis(other, axis), (other, axis))
+
+    def _relate_groups(self, r: Relation, node: Node, channels: Axis, groups: int) -> Axis:
+        """Ties the input channels to groups and positions; gives the output channels."""
+        x, w = node.inputs[self.x], node.inputs[self.weight]
+        rows, columns = r.shape(w)[:2]
+        assert isinstance(rows, int) and isinstance(columns, int)
+        blocks, each = r.fresh(groups), r.fresh(rows // groups)
+        inner = (each, rows // groups), (r.axis(w, 1), columns)
+        (q, read), (p, made) = inner if self.transposed else inner[::-1]
+        r.same(
+            channels,
+            r.grid((blocks, groups), (q, read)),
+            (x, self.channel_axis(node, r.rank(x))),
+            "channels of a grouped convolution go in whole groups or positions",
+        )
+        return r.grid((blocks, groups), (p, made))
+
+    def macs(self, graph: Graph, node: Node) -> tuple[Monomial, ...]:
+        """Every output (transposed: every input) position does `k` MACs for each pair of channels it ties."""
+        w = node.inputs[self.weight]
+        kernel = math.prod(per_sample(d) for d in graph.shape(w)[2:])
+        grid = graph.shape(node.inputs[self.x] if self.transposed else node.outputs[0])
+        along = self.channel_axis(node, len(grid))
+        positions = math.prod(per_sample(d) for a, d in enumerate(grid) if a != along)
+        return (Monomial(kernel * positions, ((w, 0), (w, 1))),)
+
+    def contracts(self, graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
+        """Sums over the input channels."""
+        return ((self.x, self.channel_axis(node, len(graph.shape(node.inputs[self.x])))),)
+
+    def respell(self, shrink: Respell, node: Node) -> Node:
+        """`group` is the number of groups that still have an input channel."""
+        return _respell_groups(shrink, node, "group", node.inputs[self.x], self.contracts(shrink.graph, node)[0][1])
+
+
+def _groups(node: Node, name: str = "group") -> int:
+    group = node.attributes.get(name, 1)
     assert isinstance(group, int)
     return group
 
 
-def _relate_conv(r: Relation, node: Node) -> None:
-    """Weight `[O, I/G, k...]`."""
-    x, w = node.inputs[:2]
-    n_out, n_in = r.shape(w)[:2]
-    channels = r.axis(x, 1)
-    if _groups(node) == 1:
-        r.same(channels, r.axis(w, 1), (w, 1))
-        out = r.axis(w, 0)
-    else:
-        out = _relate_groups(r, node, channels, inputs=n_in, outputs=int(n_out) // _groups(node), position_axis=1)
-        r.same(r.axis(w, 0), out, (w, 0))
-    _finish(r, node, out)
-
-
-def _relate_transposed(r: Relation, node: Node) -> None:
-    """Weight `[I, O/G, k...]`."""
-    x, w = node.inputs[:2]
-    n_in, n_out = r.shape(w)[:2]
-    channels = r.axis(x, 1)
-    r.same(channels, r.axis(w, 0), (w, 0))
-    if _groups(node) == 1:
-        out = r.axis(w, 1)
-    else:
-        out = _relate_groups(r, node, channels, inputs=int(n_in) // _groups(node), outputs=n_out, position_axis=None)
-    _finish(r, node, out)
-
-
-def _relate_groups(
-    r: Relation, node: Node, channels: Axis, *, inputs: int | str, outputs: int | str, position_axis: int | None
-) -> Axis:
-    """Ties the channels of a grouped convolution to its groups and positions; gives the output channels.
-
-    Args:
-        inputs: channels that a group reads, and `outputs`, that it makes.
-        position_axis: the weight axis that holds a group's input positions; None for a transposed
-            convolution, whose second axis holds output positions.
-    """
-    x, w = node.inputs[:2]
-    groups = _groups(node)
-    assert isinstance(inputs, int) and isinstance(outputs, int)
-    blocks = r.fresh(groups)
-    if position_axis is None:
-        q, p = r.fresh(inputs), r.axis(w, 1)
-    else:
-        q, p = r.axis(w, position_axis), r.fresh(outputs)
-    r.same(
-        channels,
-        r.grid((blocks, groups), (q, inputs)),
-        (x, 1),
-        "channels of a grouped convolution go in whole groups or positions",
-    )
-    return r.grid((blocks, groups), (p, outputs))
-
-
-def _finish(r: Relation, node: Node, out: Axis) -> None:
-    x, y = node.inputs[0], node.outputs[0]
-    if bias := node.input(2):
-        r.same(out, r.axis(bias, 0), (bias, 0))
-    r.set(y, [r.axis(x, 0), out, *[None] * (r.rank(y) - 2)])
-
-
-def _macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
-    """Every output (transposed: every input) position does `k` MACs for each pair of channels it ties."""
-    w = node.inputs[1]
-    kernel = math.prod(per_sample(d) for d in graph.shape(w)[2:])
-    grid = graph.shape(node.inputs[0] if node.op == "ConvTranspose" else node.outputs[0])
-    positions = math.prod(per_sample(d) for d in (grid[0], *grid[2:]))
-    return (Monomial(kernel * positions, ((w, 0), (w, 1))),)
-
-
-def _contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
-    return ((0, 1),)
-
-
-def _respell(shrink: Respell, node: Node) -> Node:
-    """`group` is the number of groups that still have an input channel."""
-    groups = _groups(node)
-    channels = shrink.graph.shape(node.inputs[0])[1]
+def _respell_groups(shrink: Respell, node: Node, name: str, x: str, axis: int) -> Node:
+    groups, channels = _groups(node, name), shrink.graph.shape(x)[axis]
     if groups == 1 or not isinstance(channels, int):
         return node
-    left = len(np.unique(shrink.kept(node.inputs[0], 1) // (channels // groups)))
-    return node if left == groups else with_attributes(node, group=left)
+    left = len(np.unique(shrink.kept(x, axis) // (channels // groups)))
+    return node if left == groups else with_attributes(node, **{name: left})
+
+
+_DEFORMABLE = Convolution(bias=3)
+
+
+def _relate_deformable(r: Relation, node: Node) -> None:
+    """Channels share offsets in groups, which go with their offsets and mask."""
+    x, w, offsets = node.inputs[:3]
+    groups, kernel = _groups(node, "offset_group"), math.prod(per_sample(d) for d in r.shape(w)[2:])
+    channels = r.shape(x)[1]
+    if groups > 1 and isinstance(channels, int):
+        blocks, each = r.fresh(groups), r.fresh(channels // groups)
+        whole = r.grid((blocks, groups), (each, channels // groups))
+        r.same(r.axis(x, 1), whole, (x, 1), "channels go in whole groups of offsets, or positions of every group")
+        for value, numbers in ((offsets, 2 * kernel), (node.input(4), kernel)):
+            if value:
+                r.same(r.axis(value, 1), r.grid((blocks, groups), (None, numbers)), (value, 1))
+    _DEFORMABLE.relate(r, node)
+
+
+def _respell_deformable(shrink: Respell, node: Node) -> Node:
+    return _respell_groups(shrink, _DEFORMABLE.respell(shrink, node), "offset_group", node.inputs[0], 1)
 
 
 RULES = {
-    "Conv": Rule(_relate_conv, _macs, _contracts, _respell),
-    "ConvTranspose": Rule(_relate_transposed, _macs, _contracts, _respell),
+    "Conv": Convolution().rule(),
+    "ConvTranspose": Convolution(transposed=True).rule(),
+    "DeformConv": Rule(_relate_deformable, _DEFORMABLE.macs, _DEFORMABLE.contracts, _respell_deformable),
 }

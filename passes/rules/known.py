@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from amcc.ir import Graph
 
 _SAME_ENTRIES = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten")
@@ -31,3 +33,25 @@ def wholes(graph: Graph, value: str) -> list[int | None] | None:
     """The entries of a tensor of integers, as `entries` gives them."""
     found = entries(graph, value)
     return None if found is None else [None if entry is None else int(entry) for entry in found]
+
+
+_SPREADS = frozenset(
+    "Cast Expand Flatten Gather Identity Neg Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split()
+)
+
+
+def always_zero(graph: Graph, value: str) -> bool:
+    """Whether a tensor holds zeros alone, whatever its shape at run time."""
+    while value not in graph.params:
+        node = graph.producers.get(value)
+        if node is None or node.domain not in ("", "ai.onnx"):
+            return False
+        if node.op == "ConstantOfShape":
+            fill = node.attributes.get("value", 0)
+            return isinstance(fill, int | np.ndarray) and not np.any(fill)
+        if node.op == "Concat":
+            return all(always_zero(graph, part) for part in node.inputs)
+        if node.op not in _SPREADS:
+            return False
+        value = node.inputs[0]
+    return not np.any(graph.params[value])

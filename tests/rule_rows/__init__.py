@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.rule_rows import basic, norms, vision
+from tests.rule_rows import basic, microsoft, norms, quantized, recurrent, vision
 from tests.rule_rows.row import Row
 
-ROWS: dict[str, Row] = {**basic.ROWS, **norms.ROWS, **vision.ROWS}
+ROWS: dict[str, Row] = {**basic.ROWS, **norms.ROWS, **vision.ROWS, **recurrent.ROWS, **microsoft.ROWS, **quantized.ROWS}
 
 __all__ = ["ROWS", "Row"]

@@ -1,0 +1,174 @@
+"""Fusions that ONNX Runtime's optimiser writes: a standard operator with an activation, a sum, a transposition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amcc.ir import Graph, Node
+from amcc.passes.dims import per_sample
+from amcc.passes.rules import linear, pointwise
+from amcc.passes.rules.borrow import borrowed
+from amcc.passes.rules.convolution import Convolution
+from amcc.passes.rules.microsoft_attention import RULES as ATTENTION
+from amcc.passes.rules.respell import Respell, with_attributes
+from amcc.passes.rules.rule import UNKNOWN, Monomial, Rule, table
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.relation import Relation
+
+
+# -- products --------------------------------------------------------------------------------------
+
+
+def _contracted(graph: Graph, node: Node) -> tuple[int, int]:
+    """The axes of A and of B that are summed over."""
+    a, b = (len(graph.shape(name)) for name in node.inputs[:2])
+    inner_a = a - (2 if node.attributes.get("transA", 0) and a > 1 else 1)
+    inner_b = b - (1 if node.attributes.get("transB", 0) or b == 1 else 2)
+    return inner_a, inner_b
+
+
+def _free(graph: Graph, node: Node) -> tuple[int | None, int | None]:
+    """The axes of A and of B that the last two of the result are made of."""
+    inner = _contracted(graph, node)
+    ranks = [len(graph.shape(name)) for name in node.inputs[:2]]
+    first, second = (None if rank < 2 else 2 * rank - 3 - i for rank, i in zip(ranks, inner, strict=True))
+    return first, second
+
+
+def _relate_matmul(r: Relation, node: Node) -> None:
+    """`[..., M, K] x [..., K, N]`, either one transposed in its last two axes."""
+    if node.attributes.get("transBatchA", 0) or node.attributes.get("transBatchB", 0):
+        UNKNOWN.relate(r, node)
+        return
+    a, b = node.inputs[:2]
+    inner_a, inner_b = _contracted(r.graph, node)
+    r.same(r.axis(a, inner_a), r.axis(b, inner_b), (b, inner_b))
+    rank_a, rank_b = r.rank(a), r.rank(b)
+    batch = max(rank_a, rank_b) - 2
+    out = []
+    for axis in range(batch):
+        sides = [(v, axis - batch + rank - 2) for v, rank in ((a, rank_a), (b, rank_b))]
+        wide = [(v, own) for v, own in sides if own >= 0 and r.shape(v)[own] != 1]
+        for place in wide[1:]:
+            r.same(r.axis(*wide[0]), r.axis(*place), place)
+        out.append(r.axis(*wide[0]) if wide else None)
+    out += [r.axis(v, own) for v, own in zip((a, b), _free(r.graph, node), strict=True) if own is not None]
+    r.set(node.outputs[0], out)
+
+
+def _matmul_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
+    (a, b), y = node.inputs[:2], node.outputs[0]
+    free = [(v, own) for v, own in zip((a, b), _free(graph, node), strict=True) if own is not None]
+    batch = [(y, axis) for axis in range(len(graph.shape(y)) - len(free))]
+    inner_a, inner_b = _contracted(graph, node)
+    return (Monomial(1, (*batch, *free, (a, inner_a) if a in graph.params else (b, inner_b))),)
+
+
+def _matmul_contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
+    return ((0, _contracted(graph, node)[0]),)
+
+
+# -- weights in blocks -----------------------------------------------------------------------------
+
+
+def _int(node: Node, name: str) -> int:
+    value = node.attributes.get(name, 0)
+    assert isinstance(value, int)
+    return value
+
+
+def _relate_blockwise(r: Relation, node: Node) -> None:
+    """Weights `[N, blocks, bytes]` of a few bits each, a scale for each block of each row.
+
+    What goes in is cut in whole blocks; zero points may share a byte between blocks, which then stay.
+    """
+    x, w, scales = node.inputs[:3]
+    points, order, bias = node.input(3), node.input(4), node.input(5)
+    rows, blocks, size = _int(node, "N"), int(per_sample(r.shape(w)[1])), _int(node, "block_size")
+    out = r.axis(w, 0)
+    by_row = "goes with all of its row"
+    shared = bool(order) or _int(node, "weight_prepacked") != 0
+    if shared:
+        r.lock(out, (w, 0), "its weights are in no plain order")
+    columns = None if shared or points else r.axis(w, 1)
+    r.axis(w, 1)
+    spread = None if columns is None else np.repeat(columns, size)[: _int(node, "K")]
+    r.same(r.axis(x, -1), spread, (x, r.rank(x) - 1), "weights are quantised in blocks")
+    if columns is None:
+        r.lock(r.axis(w, 1), (w, 1), "zero points of several blocks share a byte")
+    for param, inner in ((scales, (columns, blocks)), (points, None)):
+        if not param:
+            continue
+        if r.rank(param) == 2:
+            r.same(out, r.axis(param, 0), (param, 0))
+            r.same(inner[0] if inner else None, r.axis(param, 1), (param, 1))
+        else:
+            length = r.shape(param)[0]
+            assert isinstance(length, int)
+            whole = r.grid((out, rows), inner or (None, length // rows))
+            r.same(r.axis(param, 0), whole, (param, 0), by_row)
+    if bias:
+        r.same(out, r.axis(bias, 0), (bias, 0))
+    r.set(node.outputs[0], [*(r.axis(x, a) for a in range(r.rank(x) - 1)), out])
+
+
+def _blockwise_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
+    x, w = node.inputs[:2]
+    places = [(x, a) for a in range(len(graph.shape(x)))]
+    return (Monomial(1, (*places, (w, 0))),)
+
+
+def _blockwise_contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
+    return ((0, len(graph.shape(node.inputs[0])) - 1),)
+
+
+def _respell_blockwise(shrink: Respell, node: Node) -> Node:
+    return with_attributes(node, N=shrink.size(node.inputs[1], 0), K=shrink.size(node.inputs[0], -1))
+
+
+# -- normalisations --------------------------------------------------------------------------------
+
+
+def _relate_skip_norm(r: Relation, node: Node) -> None:
+    """Input and skip are added and normalised over the last axis; the last result is their sum."""
+    x = node.inputs[0]
+    r.inexact(r.axis(x, -1), (x, r.rank(x) - 1), f"{node.op} takes its statistics over this axis")
+    pointwise.RULES["Sum"].relate(r, node.replace(op="Sum", outputs=node.outputs[:1]))
+    for output in filter(None, node.outputs[1:3]):
+        r.set(output, [*r.axes[node.outputs[0]][:-1], None])
+    for output in filter(None, node.outputs[3:]):
+        r.set(output, r.axes[node.outputs[0]])
+
+
+def _relate_embedding_norm(r: Relation, node: Node) -> None:
+    """Rows of up to three tables `[rows, H]` are added and normalised over H."""
+    tables = [name for name in node.inputs[2:5] if name]
+    hidden = r.axis(tables[0], 1)
+    r.inexact(hidden, (tables[0], 1), f"{node.op} takes its statistics over this axis")
+    for name in tables:
+        r.same(hidden, r.axis(name, 1), (name, 1))
+    for name in filter(None, node.inputs[5:7]):
+        r.same(hidden, r.axis(name, 0), (name, 0))
+    for output in filter(None, node.outputs):
+        rank = r.rank(output)
+        r.set(output, [None, None, hidden] if rank == 3 else [None] * rank)
+
+
+_PRODUCT = Rule(_relate_matmul, _matmul_macs, _matmul_contracts)
+_SKIP = Rule(_relate_skip_norm, periodic=True)
+
+_MICROSOFT = {
+    **table(("Gelu", "BiasGelu", "FastGelu", "QuickGelu"), pointwise.RULES["Sum"]),
+    "FusedConv": Convolution(summed=3).rule(),
+    "FusedGemm": borrowed("Gemm", linear.RULES["Gemm"], 0, 1, 2),
+    **table(("FusedMatMul", "TransposeMatMul"), _PRODUCT),
+    "MatMulNBits": Rule(_relate_blockwise, _blockwise_macs, _blockwise_contracts, _respell_blockwise),
+    **table(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _SKIP),
+    "EmbedLayerNormalization": Rule(_relate_embedding_norm),
+    **ATTENTION,
+}
+
+RULES = {f"com.microsoft.{op}": rule for op, rule in _MICROSOFT.items()}
