@@ -1,6 +1,156 @@
+"""Networks that no exporter writes: light graphs, and exported ones after ONNX Runtime's optimiser or quantisation."""
+
 from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from zoo.entry import Entry
+
+if TYPE_CHECKING:
+    import onnx
+
+SEED = 0
+
+LIGHT = {
+    "squeezenet": "SqueezeNet",
+    "shufflenet": "ShuffleNet",
+    "resnet50": "ResNet",
+    "densenet121": "DenseNet",
+    "inception_v1": "Inception v1",
+    "inception_v2": "Inception v2",
+    "bvlc_alexnet": "AlexNet",
+    "zfnet512": "ZFNet",
+    "vgg19": "VGG",
+}
+OPTIMISED = (
+    "tv_resnet18",
+    "tv_mobilenet_v3_small",
+    "hf_bert",
+    "hf_gpt2",
+    "hf_vit_eager",
+    "tv_convnext_tiny",
+    "tv_efficientnet_b0",
+    "hf_bert_mask",
+    "hf_llama_gqa",
+    "own_unet",
+    "tv_swin",
+    "own_yolo_like",
+)
+QUANTISED = ("tv_resnet18", "tv_mobilenet_v2", "own_unet", "hf_bert", "own_ds_cnn", "tv_shufflenet_v2_x0_5")
+
+
+def _light(name: str) -> onnx.ModelProto:
+    """A light graph of the onnx package with random weights in place of its made-up constants."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    model = onnx.load(folder / f"light_{name}.onnx")
+    random = np.random.default_rng(SEED)
+    shapes = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    spread = {node.input[i] for node in norms for i in (1, 4)}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type != "ConstantOfShape" or node.input[0] not in shapes:
+            kept.append(node)
+            continue
+        shape = tuple(shapes[node.input[0]].tolist())
+        array = random.standard_normal(shape, np.float32)
+        if node.output[0] in spread:
+            array = random.uniform(0.5, 1.5, shape).astype(np.float32)
+        elif len(shape) > 1:
+            array *= np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        else:
+            array *= np.float32(0.1)
+        model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
+
+
+def _optimised(source: onnx.ModelProto | None) -> onnx.ModelProto:
+    """The graph that ONNX Runtime saves after its extended optimisations."""
+    import onnx
+    import onnxruntime
+
+    assert source is not None
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = os.path.join(folder, "optimised.onnx")
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(source.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _quantised(source: onnx.ModelProto | None, per_channel: bool) -> onnx.ModelProto:
+    """The graph after static quantisation to pairs of QuantizeLinear and DequantizeLinear."""
+    import numpy as np
+    import onnx
+    from onnxruntime import quantization
+
+    assert source is not None
+
+    class Data(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """Two random batches."""
+
+        def __init__(self) -> None:
+            random = np.random.default_rng(SEED)
+            self.left = [_feed(source, random) for _ in range(2)]
+
+        def get_next(self) -> dict[str, Any] | None:
+            return self.left.pop() if self.left else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        onnx.save(source, before)
+        quantization.quantize_static(
+            before, after, Data(), quant_format=quantization.QuantFormat.QDQ, per_channel=per_channel
+        )
+        return onnx.load(after)
+
+
+def _feed(model: onnx.ModelProto, random: Any) -> dict[str, Any]:
+    """Random inputs: dynamic axes of 2, integers below 90."""
+    import numpy as np
+    import onnx
+
+    weights = {i.name for i in model.graph.initializer}
+    feed = {}
+    for value in model.graph.input:
+        if value.name in weights:
+            continue
+        kind = value.type.tensor_type
+        shape = [d.dim_value or 2 for d in kind.shape.dim]
+        if kind.elem_type == onnx.TensorProto.INT64:
+            feed[value.name] = random.integers(3, 90, shape)
+        else:
+            feed[value.name] = random.standard_normal(shape).astype(np.float32)
+    return feed
 
 
 def entries() -> list[Entry]:
-    return []
+    """The entries of this file."""
+    found = [
+        Entry(f"light_{name}", "light", family, graph=lambda _, name=name: _light(name), rank=1)  # type: ignore[misc]
+        for name, family in LIGHT.items()
+    ]
+    found += [Entry(f"ort_{name}", "ort", "after ORT's optimiser", graph=_optimised, needs=name, rank=2) for name in OPTIMISED]
+    found += [
+        Entry(
+            f"qdq_{name}",
+            "qdq",
+            "after static quantisation",
+            graph=lambda source, wide=i % 2 == 0: _quantised(source, wide),  # type: ignore[misc]
+            needs=name,
+            rank=2,
+        )
+        for i, name in enumerate(QUANTISED)
+    ]
+    return found

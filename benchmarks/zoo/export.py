@@ -1,6 +1,6 @@
 """Writes the zoo as ONNX files: python -m zoo.export [NAME...] --to FOLDER
 
-One subprocess a network, so that neither a crash, a hang nor its memory touches the rest. NAME.onnx is what
+One process a network, so that neither a crash, a hang nor its memory touches the rest. NAME.onnx is what
 `torch.onnx.export(dynamo=True)` writes, NAME.raw.onnx the same before its optimiser, NAME.old.onnx what the old
 exporter writes. export.jsonl has a line for each with what happened; networks it names are skipped, unless they
 are asked for by name or --retry asks for those that failed.
@@ -9,10 +9,11 @@ are asked for by name or --retry asks for those that failed.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import time
 import traceback
@@ -39,7 +40,6 @@ def main() -> int:
     parser.add_argument("--memory", type=float, default=12, help="GB of address space a network")
     parser.add_argument("--retry", action="store_true", help="those that failed, too")
     parser.add_argument("--list", action="store_true", help="list the catalogue and stop")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.list:
         for entry in catalogue().values():
@@ -49,9 +49,6 @@ def main() -> int:
     if unknown:
         parser.error(f"no such network: {', '.join(unknown)}; --list lists them")
     options.to.mkdir(parents=True, exist_ok=True)
-    if options.one:
-        print(json.dumps(export(catalogue()[options.names[0]], options.to)))
-        return 0
     return _all(options)
 
 
@@ -63,46 +60,83 @@ def done(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _all(options: argparse.Namespace) -> int:
-    from concurrent.futures import ThreadPoolExecutor
-
     before = done(options.to)
-    wanted = options.names or [
+    queue = options.names or [
         name
         for name, entry in catalogue().items()
         if name not in before or (options.retry and not before[name]["ok"] and not entry.failure)
     ]
-    with ThreadPoolExecutor(options.jobs) as pool, (options.to / LOG).open("a") as log:
-        for result in pool.map(lambda name: _guarded(catalogue()[name], options), wanted):
-            log.write(json.dumps(result) + "\n")
-            log.flush()
-            print(f"{result['name']:44}{result['seconds']:6.0f} s  {result.get('error') or result['files']}", flush=True)
+    _preload()
+    running: list[_Job] = []
+    with (options.to / LOG).open("a") as log:
+        while queue or running:
+            while queue and len(running) < options.jobs:
+                running.append(_Job(catalogue()[queue.pop(0)], options))
+            for job in [job for job in running if job.finished()]:
+                running.remove(job)
+                line = job.line
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                print(f"{line['name']:44}{line['seconds']:6.0f} s  {line.get('error') or line['files']}", flush=True)
+            time.sleep(0.05)
     return 0
 
 
-def _guarded(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
-    """The line of an entry, whatever happens to its subprocess."""
-    line: dict[str, Any] = {"name": entry.name, "source": entry.source, "family": entry.family}
-    start = time.perf_counter()
-    if entry.failure:
-        return {**line, "ok": False, "seconds": 0.0, "files": [], "error": entry.failure}
-    command = [sys.executable, "-m", "zoo.export", "--one", entry.name, "--to", str(options.to)]
-    limit = int(options.memory * 2**30)
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    try:
-        run = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=options.timeout,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
-        )
-        text = run.stdout.strip().splitlines()
-        found = json.loads(text[-1]) if run.returncode == 0 and text else None
-        line |= found or {"ok": False, "files": [], "error": f"exit {run.returncode}: {run.stderr.strip()[-300:]}"}
-    except subprocess.TimeoutExpired:
-        line |= {"ok": False, "files": [], "error": f"more than {options.timeout:.0f} s"}
-    return {**line, "seconds": round(time.perf_counter() - start, 1)}
+def _preload() -> None:
+    """Imports once what every network needs: a fork of this process starts at once."""
+    import torch
+
+    from zoo import operators
+
+    operators.prepare()
+    torch.set_num_threads(1)
+    for name in ("torch.onnx", "onnxscript", "onnxruntime", "timm", "transformers"):
+        importlib.import_module(name)
+
+
+class _Job:
+    """A fork of this process that exports one entry."""
+
+    def __init__(self, entry: Entry, options: argparse.Namespace) -> None:
+        self.line: dict[str, Any] = {"name": entry.name, "source": entry.source, "family": entry.family}
+        self.limit, self.start = options.timeout, time.perf_counter()
+        self.process: Any = None
+        if entry.failure:
+            self.line |= {"ok": False, "files": [], "error": entry.failure}
+            return
+        context = multiprocessing.get_context("fork")
+        self.receive, send = context.Pipe(duplex=False)
+        self.process = context.Process(target=_child, args=(entry, options.to, options.memory, send))
+        self.process.start()
+        send.close()
+
+    def finished(self) -> bool:
+        """Whether `line` is complete; ends a job beyond its time."""
+        seconds = time.perf_counter() - self.start
+        if self.process is not None:
+            if self.receive.poll():
+                try:
+                    self.line |= self.receive.recv()
+                except EOFError:
+                    self.process.join()
+                    self.line |= {"ok": False, "files": [], "error": f"ended with code {self.process.exitcode}"}
+            elif seconds > self.limit:
+                self.process.kill()
+                self.line |= {"ok": False, "files": [], "error": f"more than {self.limit:.0f} s"}
+            else:
+                return False
+            self.process.join()
+        self.line["seconds"] = round(seconds, 1)
+        return True
+
+
+def _child(entry: Entry, folder: Path, memory: float, send: Any) -> None:
+    limit = int(memory * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 1)
+        os.dup2(null.fileno(), 2)
+        send.send(export(entry, folder))
 
 
 def export(entry: Entry, folder: Path) -> dict[str, Any]:
@@ -117,10 +151,17 @@ def export(entry: Entry, folder: Path) -> dict[str, Any]:
         else:
             _save_module(entry, folder, found)
     except Exception as error:  # whatever an exporter throws is the result
-        text = f"{type(error).__name__}: {str(error).strip()[:600]}"
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        found |= {"ok": False, "error": f"{text} [{Path(where.filename).name}:{where.lineno}]"}
+        found |= {"ok": False, "error": _reason(error)}
     return found
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause in a chain of exceptions, on one line, with the place it came from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:400]
+    return f"{type(error).__name__}: {text} [{Path(where.filename).name}:{where.lineno}]"
 
 
 def _save_graph(entry: Entry, folder: Path, found: dict[str, Any]) -> None:
@@ -177,7 +218,7 @@ def _capture(
             found["dynamic"] = True
             return program
         except Exception as error:  # a network that fixes its batch is exported with it fixed
-            found["notes"].append(f"static batch: {type(error).__name__}: {str(error).strip()[:200]}")
+            found["notes"].append(f"static batch: {_reason(error)}")
     found["dynamic"] = False
     return export(None)
 
@@ -216,7 +257,7 @@ def _old(
         found["files"].append(path.name)
     except Exception as error:
         path.with_suffix(".tmp").unlink(missing_ok=True)
-        found["notes"].append(f"old exporter: {type(error).__name__}: {str(error).strip()[:200]}")
+        found["notes"].append(f"old exporter: {_reason(error)}")
 
 
 def _flat(outputs: Any) -> list[torch.Tensor]:

@@ -17,7 +17,11 @@ def _vit(side: int = 64, depth: int = 3, **options: Any) -> dict[str, Any]:
     return {"img_size": side, "depth": depth, **options}
 
 
-# architecture: (family, picture side, further arguments); "module.Class" builds a class of timm.models
+# architecture: (family, picture side, further arguments). "class" builds that class of timm.models instead of the
+# architecture, where the latter cannot be made smaller; "@module.name" stands for a thing in timm.models.
+METAFORMER = {"class": "metaformer.MetaFormer", "depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)}
+MIXER = {"class": "mlp_mixer.MlpMixer", "img_size": 64, "num_blocks": 3, "embed_dim": 96}
+
 CONVOLUTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "test_byobnet": ("ByobNet", 64, {}),
     "mobileone_s0": ("MobileOne", 64, {}),
@@ -27,14 +31,14 @@ CONVOLUTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "resnext26ts": ("ResNeXt-ts", 64, {}),
     "gcresnext26ts": ("GC-ResNeXt", 64, {}),
     "eca_resnext26ts": ("ECA-ResNeXt", 64, {}),
-    "bat_resnext26ts": ("BAT-ResNeXt", 64, {}),
+    "bat_resnext26ts": ("BAT-ResNeXt", 256, {}),
     "halonet_h1": ("HaloNet", 256, {}),
     "lambda_resnet26t": ("LambdaNetwork", 64, {}),
     "lambda_resnet26rpt_256": ("LambdaNetwork, relative positions", 128, {"img_size": 128}),
     "botnet26t_256": ("BoTNet", 128, {"img_size": 128}),
     "eca_botnext26ts_256": ("ECA-BoTNeXt", 128, {"img_size": 128}),
     "eca_halonext26ts": ("ECA-HaloNeXt", 256, {}),
-    "convmixer.ConvMixer": ("ConvMixer", 64, {"dim": 64, "depth": 4, "kernel_size": 7, "patch_size": 4}),
+    "convmixer_768_32": ("ConvMixer", 64, {"class": "convmixer.ConvMixer", "dim": 64, "depth": 4, "kernel_size": 7, "patch_size": 4}),
     "test_convnext": ("ConvNeXt", 64, {}),
     "test_convnext3": ("ConvNeXt, other options", 64, {}),
     "convnext_zepto_rms": ("ConvNeXt, RMSNorm", 64, {}),
@@ -93,7 +97,7 @@ CONVOLUTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "mobilenetv4_conv_small_035": ("MobileNet v4", 64, {}),
     "mobilenetv4_hybrid_medium": ("MobileNet v4 hybrid", 64, {}),
     "fbnetv3_b": ("FBNet v3", 64, {}),
-    "nasnetalarge": ("NASNet", 96, {}),
+    "nasnetalarge": ("NASNet", 96, {"class": "nasnet.NASNetALarge", "stem_size": 24, "num_features": 960}),
     "pnasnet5large": ("PNASNet", 96, {}),
     "test_nfnet": ("NFNet", 64, {}),
     "nf_regnet_b0": ("NF-RegNet", 64, {}),
@@ -114,7 +118,11 @@ CONVOLUTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "seresnet18": ("SE-ResNet", 64, {}),
     "resnetrs50": ("ResNet-RS", 64, {}),
     "resnetv2_18": ("ResNet v2", 64, {}),
-    "resnetv2_50x1_bit": ("BiT", 64, {"layers": [1, 1, 1, 1]}),
+    "resnetv2_50x1_bit": (
+        "BiT",
+        64,
+        {"class": "resnetv2.ResNetV2", "layers": [1, 1, 1, 1], "stem_type": "fixed", "conv_layer": "@resnetv2.StdConv2d"},
+    ),
     "resnetv2_50d_evos": ("ResNet v2, EvoNorm", 64, {}),
     "resnetv2_50d_gn": ("ResNet v2, GroupNorm", 64, {}),
     "rexnet_100": ("ReXNet", 64, {}),
@@ -144,9 +152,9 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "davit_tiny": (
         "DaViT",
         64,
-        {"depths": (1, 1, 1, 1), "embed_dims": (32, 64, 96, 128), "num_heads": (1, 2, 3, 4), "num_groups": (1, 2, 3, 4)},
+        {"depths": (1, 1, 1, 1), "embed_dims": (32, 64, 96, 128), "num_heads": (1, 2, 3, 4)},
     ),
-    "deepseek_vit_412m": ("DeepSeek ViT", 64, {}),
+    "deepseek_vit_412m": ("DeepSeek ViT", 84, {"embed_dim": 96, "depth": 2, "num_heads": 3}),
     "deit_tiny_patch16_224": ("DeiT", 64, _vit()),
     "deit_tiny_distilled_patch16_224": ("DeiT distilled", 64, _vit()),
     "deit3_small_patch16_224": ("DeiT III", 64, _vit(depth=2)),
@@ -162,9 +170,9 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "vit_small_patch16_rope_224": ("ViT, rotary", 64, _vit(depth=2)),
     "fastvit_t8": ("FastViT", 64, {}),
     "fastvit_sa12": ("FastViT, attention", 64, {}),
-    "focalnet_tiny_srf": ("FocalNet", 64, {"embed_dim": 32, "depths": [1, 1, 2, 1]}),
+    "focalnet_tiny_srf": ("FocalNet", 64, {"class": "focalnet.FocalNet", "embed_dim": 32, "depths": (1, 1, 2, 1)}),
     "gcvit_xxtiny": ("GCViT", 224, {}),
-    "gemma4_vit_167m": ("Gemma 4 ViT", 96, {}),
+    "gemma4_vit_167m": ("Gemma 4 ViT", 96, {"embed_dim": 96, "depth": 2, "num_heads": 3}),
     "hiera_tiny_224": ("Hiera", 224, {"embed_dim": 32, "stages": (1, 1, 2, 1)}),
     "hieradet_small": ("HieraDet (SAM 2)", 128, {"embed_dim": 32, "stages": (1, 1, 2, 1), "global_att_blocks": (3,)}),
     "iformer_t": ("iFormer", 64, {}),
@@ -179,24 +187,48 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "maxxvit_rmlp_nano_rw_256": ("MaxxViT", 64, {"img_size": 64}),
     "poolformer_s12": ("PoolFormer", 64, {}),
     "poolformerv2_s12": ("PoolFormer v2", 64, {}),
-    "convformer_s18": ("ConvFormer", 64, {"depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)}),
-    "caformer_s18": ("CAFormer", 64, {"depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)}),
-    "gmlp_ti16_224": ("gMLP", 64, {"img_size": 64, "num_blocks": 4}),
-    "gmixer_12_224": ("gMixer", 64, {"img_size": 64, "num_blocks": 4}),
-    "resmlp_12_224": ("ResMLP", 64, {"img_size": 64, "num_blocks": 4}),
-    "mixer_s16_224": ("MLP-Mixer", 64, {"img_size": 64, "num_blocks": 3}),
+    "convformer_s18": (
+        "ConvFormer",
+        64,
+        {
+            **METAFORMER,
+            "token_mixers": "@metaformer.SepConv",
+            "norm_layers": "@metaformer.LayerNorm2dNoBias",
+        },
+    ),
+    "caformer_s18": (
+        "CAFormer",
+        64,
+        {
+            **METAFORMER,
+            "token_mixers": ["@metaformer.SepConv"] * 2 + ["@metaformer.Attention"] * 2,
+            "norm_layers": ["@metaformer.LayerNorm2dNoBias"] * 2 + ["@metaformer.LayerNormNoBias"] * 2,
+        },
+    ),
+    "gmlp_ti16_224": ("gMLP", 64, {**MIXER, "mlp_ratio": 6, "block_layer": "@mlp_mixer.SpatialGatingBlock", "mlp_layer": "@mlp_mixer.GatedMlp"}),
+    "gmixer_12_224": ("gMixer", 64, {**MIXER, "mlp_layer": "@mlp_mixer.GluMlp", "mlp_ratio": (1.0, 4.0)}),
+    "resmlp_12_224": ("ResMLP", 64, {**MIXER, "mlp_ratio": 4, "block_layer": "@mlp_mixer.ResBlock", "norm_layer": "@mlp_mixer.Affine"}),
+    "mixer_s16_224": ("MLP-Mixer", 64, MIXER),
     "mobilenetv5_base": ("MobileNet v5", 64, {}),
     "mobilevit_xxs": ("MobileViT", 64, {}),
     "mobilevitv2_050": ("MobileViT v2", 64, {}),
-    "mvitv2_tiny": ("MViT v2", 64, {"img_size": 64, "depths": (1, 1, 2, 1), "embed_dim": 32}),
+    "mvitv2_tiny": (
+        "MViT v2",
+        64,
+        {
+            "class": "mvitv2.MultiScaleVit",
+            "img_size": 64,
+            "cfg": ("@mvitv2.MultiScaleVitCfg", {"depths": (1, 1, 2, 1), "embed_dim": 32, "num_heads": 1}),
+        },
+    ),
     "naflexvit_base_patch16_gap": ("NaFlexViT", 64, {"depth": 2, "embed_dim": 96, "num_heads": 3}),
-    "nest_tiny": ("NesT", 64, {"img_size": 64, "embed_dims": (32, 64, 96), "num_heads": (1, 2, 3), "depths": (1, 1, 2)}),
-    "nextvit_small": ("Next-ViT", 64, {"depths": (1, 1, 3, 1)}),
+    "nest_tiny": ("NesT", 64, {"class": "nest.Nest", "img_size": 64, "embed_dims": (32, 64, 96), "num_heads": (1, 2, 3), "depths": (1, 1, 2)}),
+    "nextvit_small": ("Next-ViT", 64, {"depths": (1, 1, 5, 1)}),
     "pit_ti_224": ("PiT", 64, {"img_size": 64}),
     "pit_ti_distilled_224": ("PiT distilled", 64, {"img_size": 64}),
     "pvt_v2_b0": ("PVT v2", 64, {}),
     "pvt_v2_b2_li": ("PVT v2, linear", 64, {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 80, 128)}),
-    "qwen3_vit_88m": ("Qwen3 ViT", 64, {}),
+    "qwen3_vit_88m": ("Qwen3 ViT", 64, {"embed_dim": 96, "depth": 2, "num_heads": 3}),
     "sequencer2d_s": ("Sequencer", 64, {"layers": [1, 1, 1, 1], "img_size": 64}),
     "shvit_s1": ("SHViT", 64, {}),
     "swiftformer_xs": ("SwiftFormer", 64, {}),
@@ -232,11 +264,11 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "vit_dpwee_patch16_reg1_gap_256": ("ViT, parallel", 64, _vit()),
     "samvit_base_patch16_224": ("SAM ViT", 64, _vit(depth=4, embed_dim=96, num_heads=3)),
     "vitamin_small_224": ("ViTamin", 64, {"img_size": 64, "depth": 3}),
-    "volo_d1_224": ("VOLO", 64, {"img_size": 64, "layers": (1, 1, 2, 1)}),
+    "volo_d1_224": ("VOLO", 64, {"class": "volo.VOLO", "img_size": 64, "layers": (1, 1, 2, 1), "embed_dims": (48, 96, 96, 96), "num_heads": (2, 4, 4, 4)}),
     "xcit_nano_12_p16_224": ("XCiT", 64, _vit()),
 }
 
-LARGE = {"inception_v4", "inception_resnet_v2", "nasnetalarge", "pnasnet5large", "mobilenetv5_base"}
+LARGE = {"inception_v4", "inception_resnet_v2", "pnasnet5large", "mobilenetv5_base"}
 FIRST = {"res2net50_14w_8s", "test_maxvit", "levit_128s", "skresnet18", "cs3darknet_s", "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "hiera_tiny_224"}
 FAILURES: dict[str, str] = {}
 
@@ -247,19 +279,33 @@ def _build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     import torch
 
     _, side, options = (CONVOLUTIONAL | ATTENTIONAL)[name]
-    if "." in name:
-        module, kind = name.split(".")
-        made = getattr(getattr(timm.models, module), kind)(num_classes=CLASSES, **options)
+    if "class" in options:
+        options = {key: _resolved(value) for key, value in options.items()}
+        made = _resolved("@" + options.pop("class"))(num_classes=CLASSES, **options)
     else:
         made = timm.create_model(name, pretrained=False, num_classes=CLASSES, **options)
     return made, (torch.randn(BATCH, 3, side, side),)
+
+
+def _resolved(value: Any) -> Any:
+    """"@module.name" looked up in timm.models; a pair of one and its arguments called."""
+    import timm
+
+    if isinstance(value, str) and value.startswith("@"):
+        module, name = value[1:].split(".")
+        return getattr(getattr(timm.models, module), name)
+    if isinstance(value, list):
+        return [_resolved(item) for item in value]
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+        return _resolved(value[0])(**value[1])
+    return value
 
 
 def entries() -> list[Entry]:
     """The entries of this file."""
     return [
         Entry(
-            f"timm_{name.split('.')[-1].lower() if '.' in name else name}",
+            f"timm_{name}",
             "timm",
             family,
             build=lambda name=name: _build(name),  # type: ignore[misc]
