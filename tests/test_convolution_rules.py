@@ -1,0 +1,17 @@
+"""Convolutions and recurrent layers in unusual forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.rule_rows import convolution, quantized, recurrent
+from tests.test_rules import check_row
+
+FORMS = {**convolution.FORMS, **quantized.FORMS, **recurrent.FORMS}
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_form(form: str, tmp_path: Path) -> None:
+    check_row(form.split(" ")[0], FORMS[form], tmp_path)
