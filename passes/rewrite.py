@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from amcc.errors import PlanError, VerificationError
 from amcc.ir import Array, Graph, Node, Value, frozen, verify
 from amcc.passes.channels.model import Channels, Removal
@@ -27,9 +29,10 @@ def shrink(channels: Channels, removal: Removal) -> Graph:
                 f"the plan leaves nothing of axis {axis} of '{name}'", hint="keep at least one unit of every group"
             )
     respell = Respell(graph, kept)
-    nodes = tuple(_respelled(respell, node) for node in graph.nodes)
+    nodes = tuple(itertools.chain.from_iterable(_respelled(respell, node) for node in graph.nodes))
     params = {name: _cut(array, name, kept) for name, array in graph.params.items()}
     values = {name: _resized(respell, value) for name, value in graph.values.items()}
+    values.update(respell.values)
     for name, array in respell.constants.items():
         params[name] = array
         values[name] = described(name, array)
@@ -64,9 +67,13 @@ def check_shapes(graph: Graph) -> None:
             )
 
 
-def _respelled(respell: Respell, node: Node) -> Node:
-    touched = any(respell.changes(v) for v in (*node.inputs, *node.outputs) if v)
-    return rule_of(node).respell(respell, node) if touched else node
+def _respelled(respell: Respell, node: Node) -> tuple[Node, ...]:
+    """The node for the shrunk shapes, behind what it needs."""
+    if not any(respell.changes(v) for v in (*node.inputs, *node.outputs) if v):
+        return (node,)
+    before = len(respell.nodes)
+    new = rule_of(node).respell(respell, node)
+    return (*respell.nodes[before:], new)
 
 
 def _cut(array: Array, name: str, kept: dict[tuple[str, int], Array]) -> Array:

@@ -15,7 +15,7 @@ from amcc.frontends.from_onnx import from_onnx
 from amcc.passes.channels import analyze
 from amcc.passes.cost import node_macs
 from amcc.passes.rules import RULES
-from amcc.passes.rules.layout import refine, segments
+from amcc.passes.rules.layout import factors, refine, segments
 from amcc.passes.rules.rule import label
 from amcc.passes.shapes import infer
 from tests.random_graphs import Builder
@@ -69,4 +69,6 @@ def test_a_reshape_is_cut_into_the_shortest_runs() -> None:
 def test_the_finest_common_split_of_two_shapes() -> None:
     assert refine([6, 4], [3, 8]) == ([[3, 2], [4]], [[3], [2, 4]])
     assert refine([4, 6], [6, 4]) is None
-    assert refine(["batch"], [4]) is None
+    found = factors([6, "4*batch", 4], ["6*batch", 16], [False] * 3)
+    assert found == ([[6], ["batch", 4], [4]], [[6, "batch"], [4, 4]])
+    assert factors(["batch"], [4], [False]) is None

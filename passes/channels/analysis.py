@@ -46,6 +46,7 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
     contractions = tuple(
         Contraction(node.name, operand, axis)
         for node in graph.nodes
+        if all(graph.values[v].shape is not None for v in (*node.reads, *node.outputs) if v)
         for operand, axis in rule_of(node).contracts(graph, node)
         if (node.inputs[operand], axis) in axes
     )

@@ -2,6 +2,8 @@
 
 An axis is an array of cut sets, one an index, or None when it is rigid: an axis of length 1 or of a
 length only known at run time, or one that has lost its meaning (the spatial axes behind a convolution).
+An axis of length `"8*batch"`, a batch merged with eight heads, has eight cut sets, which repeat; rules see it
+only if they say that they can handle it (`Rule.periodic`), for all others it is locked.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import numpy as np
 
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.cutsets import CutSets
+from amcc.passes.dims import per_sample
+from amcc.passes.rules.rule import rule_of
 
 Axis = Array | None
 
@@ -47,6 +51,8 @@ class Relation:
         self.reasons: list[Reason] = []
         self.approximations: list[tuple[Array, Reason]] = []
         self._node: Node | None = None
+        self._periodic = False
+        self._grids: dict[bytes, tuple[tuple[Axis, int], ...]] = {}
         self._touched: set[tuple[str, int]] = set()
         self._ignored: dict[tuple[str, int], Reason] = {}
 
@@ -60,8 +66,12 @@ class Relation:
         """The number of axes of a tensor."""
         return len(self.shape(value))
 
-    def axis(self, value: str, axis: int) -> Axis:
-        """The cut sets of one axis, counted from the end if negative; a parameter's are made on first use."""
+    def axis(self, value: str, axis: int, *, single: bool = False) -> Axis:
+        """The cut sets of one axis, counted from the end if negative; a parameter's are made on first use.
+
+        Args:
+            single: the rule looks at single indices, so that an axis whose cut sets repeat is locked.
+        """
         shape = self.shape(value)
         axis %= len(shape)
         self._touched.add((value, axis))
@@ -69,6 +79,9 @@ class Relation:
         size = shape[axis]
         if axes[axis] is None and value in self.graph.params and isinstance(size, int) and size > 1:
             axes[axis] = self.cuts.fresh(size)
+        if not isinstance(size, int) and (single or not self._periodic) and axes[axis] is not None:
+            self.lock(axes[axis], (value, axis), "merged with an axis of unknown length")
+            axes[axis] = None
         return axes[axis]
 
     def all_axes(self, value: str) -> list[Axis]:
@@ -81,7 +94,7 @@ class Relation:
             return
         result: list[Axis] = []
         for number, (dim, axis) in enumerate(zip(self.shape(value), axes, strict=True)):
-            if axis is not None and dim != len(axis):
+            if axis is not None and per_sample(dim) != len(axis):
                 raise AssertionError(f"'{value}' has an axis of {dim}, its rule says {len(axis)}")
             if dim == 1:
                 self.lock(axis, (value, number), "the only index of its axis")
@@ -117,7 +130,7 @@ class Relation:
         They may go unless only exact cuts are asked for; their group is marked, and the certificate
         compares with the original computing that node over the survivors.
         """
-        if self.exact:
+        if self.exact or not isinstance(self.shape(where[0])[where[1]], int):
             self.lock(axis, where, f"{why} (inexact)")
         elif axis is not None:
             self.approximations.append((axis, self._reason(where, why)))
@@ -141,12 +154,17 @@ class Relation:
         if not columns:
             return None
         merged = columns[0] if len(columns) == 1 else self.cuts.union(*columns)
-        return np.ascontiguousarray(np.broadcast_to(merged, shape)).reshape(-1)
+        whole = np.ascontiguousarray(np.broadcast_to(merged, shape)).reshape(-1)
+        if len(columns) > 1:
+            self._grids[whole.tobytes()] = parts
+        return whole
 
     def split(self, axis: Axis, shape: Sequence[int], where: tuple[str, int]) -> list[Axis]:
         """The axes of a row-major split: index (i, j) goes as soon as row i or column j goes."""
         if axis is None:
             return [None] * len(shape)
+        if known := self._regrouped(axis, shape):
+            return known
         cells = axis.reshape(shape)
         varies = [n > 1 and bool((cells != cells.take([0], position)).any()) for position, n in enumerate(shape)]
         if sum(varies) == 1:
@@ -163,6 +181,20 @@ class Relation:
         )
         return axes
 
+    def _regrouped(self, axis: Array, shape: Sequence[int]) -> list[Axis] | None:
+        """The split of an axis that `grid` merged, where it falls between the parts."""
+        parts = self._grids.get(axis.tobytes(), ())
+        axes: list[Axis] = []
+        for n in shape:
+            taken: list[tuple[Axis, int]] = []
+            while parts and math.prod(size for _, size in taken) < n:
+                taken.append(parts[0])
+                parts = parts[1:]
+            if math.prod(size for _, size in taken) != n:
+                return None
+            axes.append(self.grid(*taken) if taken else None)
+        return axes
+
     def constant(self, value: str) -> Array | None:
         """The array of a tensor that is a parameter (a folded constant), else None."""
         return self.graph.params.get(value) if value else None
@@ -172,6 +204,7 @@ class Relation:
     def enter(self, node: Node) -> None:
         """A node's rule begins to speak."""
         self._node = node
+        self._periodic = rule_of(node).periodic
         self._touched = set()
 
     def leave(self) -> None:

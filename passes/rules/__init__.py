@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from amcc.passes.rules import (
     convolution,
+    einsum,
     indexing,
     layout,
     linear,
@@ -29,6 +30,7 @@ RULES = MappingProxyType(
         **pointwise.RULES,
         **convolution.RULES,
         **linear.RULES,
+        **einsum.RULES,
         **normalization.RULES,
         **pooling.RULES,
         **mixing.RULES,

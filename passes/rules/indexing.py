@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amcc.ir import Node
+from amcc.ir import Array, Node, Value
 from amcc.passes.rules.respell import Respell, with_attributes
 from amcc.passes.rules.rule import UNKNOWN, Rule
 
@@ -38,7 +38,7 @@ def _relate_concat(r: Relation, node: Node) -> None:
     along = _axis_of(node, r.rank(y), default=1)
     out: list[Axis] = []
     for axis in range(r.rank(y)):
-        parts = [r.axis(x, axis) for x in node.inputs]
+        parts = [r.axis(x, axis, single=axis == along) for x in node.inputs]
         if axis == along:
             out.append(_joined(r, node.inputs, parts, along))
         else:
@@ -63,7 +63,7 @@ def _joined(r: Relation, inputs: Sequence[str], parts: Sequence[Axis], axis: int
 def _relate_split(r: Relation, node: Node) -> None:
     x = node.inputs[0]
     along = _axis_of(node, r.rank(x))
-    whole, start = r.axis(x, along), 0
+    whole, start = r.axis(x, along, single=True), 0
     for output in node.outputs:
         size = r.shape(output)[along] if output else None
         if not isinstance(size, int):
@@ -91,35 +91,26 @@ def _respell_split(shrink: Respell, node: Node) -> Node:
 # -- Slice, Gather ---------------------------------------------------------------------------------
 
 
-def _slices(source: Relation | Respell, node: Node) -> dict[int, tuple[int, int, int]] | None:
-    """By axis its (start, end, step), as written; None if only run time knows the axes."""
+def _slices(source: Relation | Respell, node: Node) -> dict[int, slice | None] | None:
+    """By axis what is taken, None where only run time knows; None if it knows not even the axes.
+
+    An axis of unknown length counts as whole: nothing is known of its indices.
+    """
     shape = source.graph.shape(node.inputs[0])
     starts, ends = _listed(source, node, "starts", 1), _listed(source, node, "ends", 2)
-    axes = _listed(source, node, "axes", 3)
-    if starts is None or ends is None or (axes is None and node.input(3)):
-        return None
-    steps = _listed(source, node, "steps", 4) or [1] * len(starts)
-    axes = list(range(len(starts))) if axes is None else [a % len(shape) for a in axes]
-    return {a: (s, e, t) for a, s, e, t in zip(axes, starts, ends, steps, strict=True)}
-
-
-def _relate_slice(r: Relation, node: Node) -> None:
-    x, y = node.inputs[0], node.outputs[0]
-    slices = _slices(r, node)
-    if slices is None:
-        UNKNOWN.relate(r, node)
-        return
-    out: list[Axis] = []
-    for axis in range(r.rank(x)):
-        whole = r.axis(x, axis)
-        if axis in slices and whole is not None:
-            start, end, step = slices[axis]
-            part = whole[_python_slice(start, end, step, len(whole))]
-            if step != 1 and len(part) > 1:
-                r.lock(whole, (x, axis), "taken with a step")
-            whole = part
-        out.append(whole)
-    r.set(y, out)
+    axes, steps = _listed(source, node, "axes", 3), _listed(source, node, "steps", 4)
+    if axes is None:
+        if node.input(3) or not (known := starts or ends):
+            return None
+        axes = list(range(len(known)))
+    axes = [a % len(shape) for a in axes]
+    if starts is None or ends is None or (steps is None and node.input(4)):
+        return dict.fromkeys(axes)
+    found: dict[int, slice | None] = {}
+    for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=True):
+        n = shape[axis]
+        found[axis] = _python_slice(start, end, step, n) if isinstance(n, int) else None
+    return found
 
 
 def _python_slice(start: int, end: int, step: int, n: int) -> slice:
@@ -132,32 +123,96 @@ def _python_slice(start: int, end: int, step: int, n: int) -> slice:
     return slice(low, None if high < 0 else high, step)
 
 
+def _relate_slice(r: Relation, node: Node) -> None:
+    """An index map, at any step; bounds that only run time knows lock their axis."""
+    x, y = node.inputs[0], node.outputs[0]
+    slices = _slices(r, node)
+    if slices is None:
+        UNKNOWN.relate(r, node)
+        return
+    out: list[Axis] = []
+    for axis in range(r.rank(x)):
+        whole = r.axis(x, axis, single=axis in slices)
+        if whole is not None and axis in slices:
+            taken = slices[axis]
+            if taken is None:
+                r.lock(whole, (x, axis), "cut out between bounds that only run time knows")
+            whole = None if taken is None else whole[taken]
+        out.append(whole)
+    r.set(y, out)
+
+
 def _respell_slice(shrink: Respell, node: Node) -> Node:
-    x = node.inputs[0]
-    slices = _slices(shrink, node)
+    """What is left of each range: again a range, at any step, or else a Gather."""
+    x, slices = node.inputs[0], _slices(shrink, node)
     if slices is None or not any((x, axis) in shrink.cut for axis in slices):
         return node
-    starts, ends = [], []
-    for axis, (start, end, step) in slices.items():
-        if (x, axis) in shrink.cut and step == 1:
-            n = shrink.graph.shape(x)[axis]
-            assert isinstance(n, int)
-            bounds = _python_slice(start, end, step, n)
+    bounds: list[tuple[int, int, int]] = []
+    odd: dict[int, Array] = {}
+    starts, ends = _listed(shrink, node, "starts", 1) or [], _listed(shrink, node, "ends", 2) or []
+    steps = _listed(shrink, node, "steps", 4) or [1] * len(starts)
+    for (axis, taken), *spelled in zip(slices.items(), starts, ends, steps, strict=True):
+        start, end, step = spelled
+        if (x, axis) in shrink.cut and taken is not None:
             kept = shrink.kept(x, axis)
-            start, end = (int(np.searchsorted(kept, b)) for b in (bounds.start, max(bounds.start, bounds.stop)))
-        starts.append(start)
-        ends.append(end)
+            chosen = np.arange(shrink.graph.shape(x)[axis])[taken]
+            places = np.searchsorted(kept, chosen[np.isin(chosen, kept)])
+            found = _range(places)
+            if found is None:
+                odd[axis] = places
+            start, end, step = found or (0, _END, 1)
+        bounds.append((start, end, step))
+    node = _gathered_first(shrink, node, odd, sole=len(odd) == len(slices))
+    return node if node.op == "Gather" else _with_bounds(shrink, node, bounds)
+
+
+_END = 2**31 - 1
+
+
+def _range(places: Array) -> tuple[int, int, int] | None:
+    """Start, end and step of evenly spaced places as Slice spells them."""
+    if len(places) < 2:
+        start = int(places[0]) if len(places) else 0
+        return start, start + len(places), 1
+    step = int(places[1] - places[0])
+    if step == 0 or (np.diff(places) != step).any():
+        return None
+    end = int(places[-1]) + (1 if step > 0 else -1)
+    return int(places[0]), end if end >= 0 else -_END, step
+
+
+def _gathered_first(shrink: Respell, node: Node, odd: dict[int, Array], *, sole: bool) -> Node:
+    """The Slice of what Gathers take along some axes, or the last Gather itself if that is all there is."""
+    x, shape = node.inputs[0], list(shrink.shape(node.inputs[0]))
+    name = x
+    for number, (axis, places) in enumerate(odd.items(), start=1):
+        shape[axis] = len(places)
+        rows = shrink.add(node, places.astype(np.int64), "survivors")
+        if sole and number == len(odd):
+            return node.replace(op="Gather", inputs=(name, rows), attributes={"axis": axis})
+        described = Value(f"{node.name}/{x}/survivors", shrink.graph.values[x].dtype, tuple(shape))
+        name = shrink.step(node, "Gather", (name, rows), described, axis=axis)
+    return node.replace(inputs=(name, *node.inputs[1:]))
+
+
+def _with_bounds(shrink: Respell, node: Node, bounds: Sequence[tuple[int, int, int]]) -> Node:
+    starts, ends, steps = (tuple(column) for column in zip(*bounds, strict=True))
     if "starts" in node.attributes:
-        return with_attributes(node, starts=tuple(starts), ends=tuple(ends))
+        return with_attributes(node, starts=starts, ends=ends)
     node = shrink.with_constant(node, 1, np.array(starts, np.int64))
-    return shrink.with_constant(node, 2, np.array(ends, np.int64))
+    node = shrink.with_constant(node, 2, np.array(ends, np.int64))
+    if not node.input(4) and set(steps) == {1}:
+        return node
+    if not node.input(3):
+        node = shrink.with_constant(node, 3, np.arange(len(bounds)))
+    return shrink.with_constant(node, 4, np.array(steps, np.int64))
 
 
 def _relate_gather(r: Relation, node: Node) -> None:
     """Constant indices are an index map; others may read any index."""
     x, indices = node.inputs[:2]
     along = _axis_of(node, r.rank(x))
-    whole, array = r.axis(x, along), r.constant(indices)
+    whole, array = r.axis(x, along, single=True), r.constant(indices)
     middle: list[Axis]
     if whole is None:
         middle = [None] * r.rank(indices) if array is not None else r.all_axes(indices)
@@ -193,28 +248,44 @@ def _respell_gather(shrink: Respell, node: Node) -> Node:
 
 
 def _relate_tile(r: Relation, node: Node) -> None:
+    """A repeated axis is a grid: whole repeats may go, and indices from every repeat. Read off the shapes."""
     x, y = node.inputs[0], node.outputs[0]
-    repeats = _listed(r, node, "repeats", 1)
-    if repeats is None:
-        UNKNOWN.relate(r, node)
-        return
-    axes = [r.axis(x, a) for a in range(r.rank(x))]
-    r.set(y, [None if a is None else np.tile(a, n) for a, n in zip(axes, repeats, strict=True)])
+    counted = r.constant(node.input(1)) is not None and len(node.inputs) == 2
+    out: list[Axis] = []
+    for axis, (n, total) in enumerate(zip(r.shape(x), r.shape(y), strict=True)):
+        own = r.axis(x, axis, single=n != total)
+        if n == total:
+            out.append(own)
+        elif isinstance(n, int) and isinstance(total, int) and n:
+            times = total // n
+            out.append(r.grid((r.fresh(times) if counted else None, times), (own, n)))
+        else:
+            r.lock(own, (x, axis), "repeated as often as only run time knows")
+            out.append(None)
+    r.set(y, out)
+
+
+def _respell_tile(shrink: Respell, node: Node) -> Node:
+    x, y = node.inputs[0], node.outputs[0]
+    repeats = shrink.constant(node.input(1))
+    if repeats is None or not shrink.changes(y):
+        return node
+    new, old = shrink.shape(y), shrink.shape(x)
+    spelled = [
+        total // n if isinstance(n, int) and isinstance(total, int) and n else int(times)
+        for times, n, total in zip(repeats, old, new, strict=True)
+    ]
+    return shrink.with_constant(node, 1, np.array(spelled, np.int64))
 
 
 def _relate_expand(r: Relation, node: Node) -> None:
     """An axis made by repetition may shrink as it likes: all its indices are the same."""
     x, y = node.inputs[0], node.outputs[0]
-    shape, offset = r.shape(y), r.rank(y) - r.rank(x)
-    free = r.constant(node.inputs[1]) is not None
-    out: list[Axis] = []
-    for axis, dim in enumerate(shape):
-        own = axis - offset
-        kept = own >= 0 and r.shape(x)[own] == dim
-        out.append(r.axis(x, own) if kept else r.fresh(dim) if free else None)
-        if own >= 0:
-            r.axis(x, own)
-    r.set(y, out)
+    offset = r.rank(y) - r.rank(x)
+    every: list[Axis] = [*[None] * offset, *r.all_axes(x)]
+    lengths = [None] * offset + list(r.shape(x))
+    pairs = zip(every, lengths, r.shape(y), strict=True)
+    r.set(y, [own if n == dim else r.fresh(dim) for own, n, dim in pairs])
 
 
 def _respell_expand(shrink: Respell, node: Node) -> Node:
@@ -225,20 +296,23 @@ def _respell_expand(shrink: Respell, node: Node) -> Node:
     new, old = shrink.shape(y), shrink.shape(x)
     has = [None] * (len(new) - len(old)) + list(old)
     target = shrink.constant(node.inputs[1])
-    if target is not None and len(target) == len(new):
-        spelled = [int(t) if t == 1 else dim if isinstance(dim, int) else 1 for t, dim in zip(target, new, strict=True)]
-    else:
-        spelled = [dim if isinstance(dim, int) else 1 for dim in new]
-    if any(not isinstance(dim, int) and dim != own for dim, own in zip(new, has, strict=True)):
-        return node
+    if target is None:
+        count = shrink.graph.shape(node.inputs[1])[0]
+        assert isinstance(count, int)
+        told = [1 if n == dim else dim if isinstance(dim, int) else None for n, dim in zip(has, new, strict=True)]
+        return shrink.with_entries(node, 1, told[len(told) - count :])
+    spelled = [
+        1 if t == 1 or not isinstance(dim, int) else dim
+        for t, dim in zip(target.tolist(), new[len(new) - len(target) :], strict=True)
+    ]
     return shrink.with_constant(node, 1, np.array(spelled, np.int64))
 
 
 RULES = {
-    "Concat": Rule(_relate_concat),
-    "Split": Rule(_relate_split, respell=_respell_split),
-    "Slice": Rule(_relate_slice, respell=_respell_slice),
-    "Gather": Rule(_relate_gather, respell=_respell_gather),
-    "Tile": Rule(_relate_tile),
-    "Expand": Rule(_relate_expand, respell=_respell_expand),
+    "Concat": Rule(_relate_concat, periodic=True),
+    "Split": Rule(_relate_split, respell=_respell_split, periodic=True),
+    "Slice": Rule(_relate_slice, respell=_respell_slice, periodic=True),
+    "Gather": Rule(_relate_gather, respell=_respell_gather, periodic=True),
+    "Tile": Rule(_relate_tile, respell=_respell_tile, periodic=True),
+    "Expand": Rule(_relate_expand, respell=_respell_expand, periodic=True),
 }

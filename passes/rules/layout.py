@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amcc.ir import Dim, Node, Shape
-from amcc.passes.dims import is_static, per_sample, product
+from amcc.passes.dims import parse, product
 from amcc.passes.rules.respell import Respell
-from amcc.passes.rules.rule import UNKNOWN, Rule, table
+from amcc.passes.rules.rule import Place, Rule, table
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
@@ -33,62 +33,150 @@ def _relate_reshape(r: Relation, node: Node) -> None:
     """Row-major regrouping of axes, found from the two shapes alone."""
     x, y = node.inputs[0], node.outputs[0]
     out: list[Axis] = [None] * r.rank(y)
+    axes = r.all_axes(x)
+    regrouped: set[int] = set()
     for source, target in segments(r.shape(x), r.shape(y)):
-        sizes = refine([r.shape(x)[a] for a in source], [r.shape(y)[a] for a in target])
-        if sizes is None:
-            continue  # axes that regroup in no clean way stay unmentioned, and so locked
-        parts: list[tuple[Axis, int]] = []
-        for axis, split in zip(source, sizes[0], strict=True):
-            parts.extend(zip(r.split(r.axis(x, axis), split, (x, axis)), split, strict=True))
-        position = 0
-        for axis, merge in zip(target, sizes[1], strict=True):
-            out[axis] = r.grid(*parts[position : position + len(merge)])
-            position += len(merge)
-        if not target:
-            for axis in source:
-                r.axis(x, axis)
+        labelled = [axes[a] is not None for a in source]
+        found = factors([r.shape(x)[a] for a in source], [r.shape(y)[a] for a in target], labelled)
+        if found is None:
+            continue
+        regrouped.update(source)
+        parts: list[tuple[Axis, Dim]] = []
+        for axis, split in zip(source, found[0], strict=True):
+            sizes = [n for n in split if isinstance(n, int)]
+            ends = iter(r.split(axes[axis], sizes, (x, axis)) if sizes else ())
+            parts.extend((next(ends) if isinstance(n, int) else None, n) for n in split)
+        for axis, merge in zip(target, found[1], strict=True):
+            out[axis] = _merged(r, parts[: len(merge)], (y, axis))
+            parts = parts[len(merge) :]
+    for axis, own in enumerate(axes):
+        if axis not in regrouped and r.shape(x)[axis] != 1:
+            r.lock(own, (x, axis), "regrouped across the bounds of rows")
     r.set(y, out)
+
+
+def _merged(r: Relation, parts: Sequence[tuple[Axis, Dim]], where: Place) -> Axis:
+    """The merge of parts; a length only known at run time must lead, for the cut sets to repeat."""
+    sizes = [(axis, n) for axis, n in parts if isinstance(n, int)]
+    leads = not any(isinstance(n, int) and isinstance(after, str) for (_, n), (_, after) in itertools.pairwise(parts))
+    if leads:
+        return r.grid(*sizes)
+    for axis, _ in sizes:
+        r.lock(axis, where, "merged with an axis of unknown length behind it")
+    return None
+
+
+def factors(
+    source: Sequence[Dim], target: Sequence[Dim], labelled: Sequence[bool]
+) -> tuple[list[list[Dim]], list[list[Dim]]] | None:
+    """The finest common split of two lists of lengths with equal product, symbols included.
+
+    `factors([6, "4*batch", 4], ["6*batch", 16], ...)` is `[[6], ["batch", 4], [4]], [[6, "batch"], [4, 4]]`. A labelled
+    axis is one whose cut sets repeat: its symbols lead.
+    """
+    ours = [_orders(dim, leads) for dim, leads in zip(source, labelled, strict=True)]
+    theirs = [_orders(dim, False) for dim in target]
+    choices = itertools.product(itertools.product(*ours), itertools.product(*theirs))
+    for one, other in itertools.islice(choices, 256):
+        found = _common([n for dim in one for n in dim], [n for dim in other for n in dim])
+        if found is not None:
+            return _regrouped(found[0], one), _regrouped(found[1], other)
+    return None
+
+
+def _orders(dim: Dim, leads: bool) -> list[tuple[Dim, ...]]:
+    """In which order the parts of a length may vary."""
+    parsed = parse(dim)
+    if isinstance(dim, int) or parsed is None:
+        return [(dim,)]
+    number, symbols = parsed
+    if leads:
+        return [(*order, number) for order in itertools.permutations(symbols)]
+    return list(itertools.permutations((*symbols, number) if number != 1 else symbols))
+
+
+def _common(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[list[list[Dim]], list[list[Dim]]] | None:
+    """For each entry its parts: symbols must match, the numbers in between are refined."""
+    if [n for n in a if isinstance(n, str)] != [n for n in b if isinstance(n, str)]:
+        return None
+    ours: list[list[int]] = []
+    theirs: list[list[int]] = []
+    for one, other in zip(_runs(a), _runs(b), strict=True):
+        found = refine(one, other)
+        if found is None:
+            return None
+        ours += found[0]
+        theirs += found[1]
+    return _spread(a, ours), _spread(b, theirs)
+
+
+def _runs(dims: Sequence[Dim]) -> list[list[int]]:
+    """The numbers before, between and behind symbols."""
+    runs: list[list[int]] = [[]]
+    for dim in dims:
+        if isinstance(dim, int):
+            runs[-1].append(dim)
+        else:
+            runs.append([])
+    return runs
+
+
+def _spread(dims: Sequence[Dim], splits: Sequence[Sequence[int]]) -> list[list[Dim]]:
+    remaining = iter(splits)
+    return [list(next(remaining)) if isinstance(dim, int) else [dim] for dim in dims]
+
+
+def _regrouped(parts: Sequence[Sequence[Dim]], like: Sequence[Sequence[Dim]]) -> list[list[Dim]]:
+    """The parts of each entry of one list, joined as the entries of another."""
+    remaining = iter(parts)
+    return [[n for _ in entry for n in next(remaining)] for entry in like]
 
 
 def segments(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:
     """The shortest runs of axes of both shapes with equal products; axes of length 1 are left out.
 
-    What matches nothing is not in the result.
+    What matches nothing is not in the result; runs are looked for from the front, and behind an unknown length
+    from the back.
     """
     found: list[tuple[list[int], list[int]]] = []
     left = [a for a, dim in enumerate(source) if dim != 1]
     right = [a for a, dim in enumerate(target) if dim != 1]
-    while left and right:
-        for i, j in sorted(itertools.product(range(1, len(left) + 1), range(1, len(right) + 1)), key=sum):
-            whole = product(source[a] for a in left[:i])
-            if "?" not in str(whole) and whole == product(target[a] for a in right[:j]):
-                found.append((left[:i], right[:j]))
-                left, right = left[i:], right[j:]
-                break
-        else:
-            break
+    while run := _run(source, target, left, right):
+        found.append((left[: run[0]], right[: run[1]]))
+        left, right = left[run[0] :], right[run[1] :]
+    last = len(found)
+    while run := _run(source, target, left[::-1], right[::-1]):
+        found.insert(last, (left[len(left) - run[0] :], right[len(right) - run[1] :]))
+        left, right = left[: -run[0]], right[: -run[1]]
     return found
 
 
-def refine(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[list[list[int]], list[list[int]]] | None:
+def _run(source: Shape, target: Shape, left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:
+    """How many of the first axes on either side have the same product, the fewest."""
+    if left and right and source[left[0]] == target[right[0]] != "?":
+        return 1, 1
+    for i, j in sorted(itertools.product(range(1, len(left) + 1), range(1, len(right) + 1)), key=sum):
+        whole = product(source[a] for a in left[:i])
+        if whole != "?" and whole == product(target[a] for a in right[:j]):
+            return i, j
+    return None
+
+
+def refine(source: Sequence[int], target: Sequence[int]) -> tuple[list[list[int]], list[list[int]]] | None:
     """The finest common split of two lists of lengths with equal product.
 
-    `refine([6, 4], [3, 8])` is `[[3, 2], [4]], [[3], [2, 4]]`; None if there is none. A symbol that leads on
-    both sides is left out: `refine(["batch", 6], ["2*batch", 3])` is `[[1], [2, 3]], [[2], [3]]`.
+    `refine([6, 4], [3, 8])` is `[[3, 2], [4]], [[3], [2, 4]]`; None if there is none.
     """
-    if not is_static([*source[1:], *target[1:]]) or "?" in (*source, *target):
+    if math.prod(source) != math.prod(target) or not math.prod(source):
         return None
-    a, b = [per_sample(dim) for dim in source], [per_sample(dim) for dim in target]
-    if math.prod(a) != math.prod(b):
-        return None
-    marks = sorted({1, *itertools.accumulate(a, operator.mul), *itertools.accumulate(b, operator.mul)})
+    marks = sorted({1, *itertools.accumulate(source, operator.mul), *itertools.accumulate(target, operator.mul)})
     steps = list(itertools.pairwise(marks))
     if any(high % low for low, high in steps):
         return None
-    return _cut(a, steps), _cut(b, steps)
+    return _cut(source, steps), _cut(target, steps)
 
 
-def _cut(sizes: list[int], steps: list[tuple[int, int]]) -> list[list[int]]:
+def _cut(sizes: Sequence[int], steps: Sequence[tuple[int, int]]) -> list[list[int]]:
     parts: list[list[int]] = []
     remaining = iter(steps)
     for size in sizes:
@@ -96,7 +184,7 @@ def _cut(sizes: list[int], steps: list[tuple[int, int]]) -> list[list[int]]:
         while math.prod(part) < size:
             low, high = next(remaining)
             part.append(high // low)
-        parts.append(part or [1])
+        parts.append(part)
     return parts
 
 
@@ -105,20 +193,19 @@ def _respell_reshape(shrink: Respell, node: Node) -> Node:
     x, y = node.inputs[0], node.outputs[0]
     if not (shrink.changes(x) or shrink.changes(y)):
         return node
-    target, new = shrink.constant(node.inputs[1]), shrink.shape(y)
-    zero_copies = not node.attributes.get("allowzero", 0)
-    if target is not None:
-        said = [int(t) for t in target]
-        spelled = [
-            t if t == -1 or (t == 0 and zero_copies and shrink.shape(x)[a] == new[a]) else new[a]
-            for a, t in enumerate(said)
-        ]
-    else:
-        spelled = [dim if isinstance(dim, int) else -1 for dim in new]
-    numbers = [s if isinstance(s, int) else -1 for s in spelled]
-    if numbers.count(-1) > 1:
-        return node  # two lengths that only run time knows: the target's own arithmetic follows the new shape
-    return shrink.with_constant(node, 1, np.array(numbers, np.int64))
+    target, old, new = shrink.constant(node.inputs[1]), shrink.graph.shape(y), shrink.shape(y)
+    if target is None and sum(not isinstance(dim, int) for dim in new) > 1:
+        changed = [-1 if dim != was else None for dim, was in zip(new, old, strict=True)]
+        return shrink.with_entries(node, 1, [d if isinstance(d, int) else c for d, c in zip(new, changed, strict=True)])
+    copied = shrink.shape(x) if not node.attributes.get("allowzero", 0) else ()
+    said = [0] * len(new) if target is None else target.tolist()
+    spelled = [
+        dim if isinstance(dim, int) else 0 if number == 0 and dim in copied[axis : axis + 1] else -1
+        for axis, (number, dim) in enumerate(zip(said, new, strict=True))
+    ]
+    if -1 in said and -1 not in spelled:
+        spelled[said.index(-1)] = -1
+    return shrink.with_constant(node, 1, np.array(spelled, np.int64))
 
 
 # -- shapes as data ----------------------------------------------------------------------------------
@@ -130,40 +217,62 @@ _SPELLS = {("Reshape", 1), ("Expand", 1), ("Resize", 3), ("ConstantOfShape", 0)}
 def _relate_shape(r: Relation, node: Node) -> None:
     """Sizes taken at run time follow the cut by themselves where they only spell other shapes."""
     x = node.inputs[0]
-    if _only_spells(r, node):
-        r.all_axes(x)
-    else:
-        UNKNOWN.relate(r, node)
+    start, end = node.attributes.get("start", 0), node.attributes.get("end", r.rank(x))
+    assert isinstance(start, int) and isinstance(end, int)
+    every = r.all_axes(x)
+    for axis in _computed_with(r, node, list(range(r.rank(x)))[start:end]):
+        r.lock(every[axis], (x, axis), "its length is computed with at run time")
     r.set(node.outputs[0], [None])
 
 
-def _only_spells(r: Relation, node: Node) -> bool:
-    pending = [node.outputs[0]]
+def _computed_with(r: Relation, node: Node, axes: list[int]) -> set[int]:
+    """The axes whose lengths go into anything but other shapes."""
+    x, found = node.inputs[0], set()
+    pending = [(node.outputs[0], axes)]
     while pending:
-        value = pending.pop()
+        value, held = pending.pop()
+        held = [a for a in held if r.axis(x, a) is not None]
         if value in r.graph.outputs:
-            return False
-        for consumer in r.graph.consumers.get(value, ()):
-            if consumer.op in _FORWARDS and consumer.input(0) == value and _reads_no_channel(r, node, consumer):
-                continue
-            if consumer.op in _FORWARDS and consumer.domain == "":
-                pending.extend(consumer.outputs)
+            found.update(held)
+        for consumer in r.graph.consumers.get(value, ()) if held else ():
+            if consumer.op in _FORWARDS and consumer.domain == "" and consumer.input(0) == value:
+                first = value == node.outputs[0]
+                pending.extend((output, _picked(r, consumer, axes) if first else held) for output in consumer.outputs)
+            elif consumer.op == "Concat":
+                pending.append((consumer.outputs[0], held))
             elif any((consumer.op, i) not in _SPELLS for i, name in enumerate(consumer.inputs) if name == value):
-                return False
-    return True
+                found.update(held)
+    return found
 
 
-def _reads_no_channel(r: Relation, node: Node, consumer: Node) -> bool:
-    """Whether a Gather takes only rigid lengths out of a shape: dynamic batches, mostly."""
-    if consumer.op != "Gather" or consumer.inputs[0] != node.outputs[0] or "start" in node.attributes:
-        return False
-    indices = r.constant(consumer.inputs[1])
-    return indices is not None and all(r.axis(node.inputs[0], int(i)) is None for i in indices.reshape(-1))
+def _picked(r: Relation, node: Node, axes: list[int]) -> list[int]:
+    """What a Gather or Slice with constant indices takes out of a list."""
+    if node.op == "Gather" and (indices := r.constant(node.inputs[1])) is not None:
+        return [axes[int(i)] for i in indices.reshape(-1)]
+    if node.op == "Slice" and len(node.inputs) > 2:
+        bounds = [r.constant(name) for name in (node.inputs[1], node.inputs[2])]
+        if all(b is not None for b in bounds) and not node.input(4):
+            start, end = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
+            return axes[start:end]
+    return axes
+
+
+def _relate_constant_of_shape(r: Relation, node: Node) -> None:
+    """All elements are equal, so that any of them may go."""
+    r.set(node.outputs[0], [r.fresh(dim) for dim in r.shape(node.outputs[0])])
+
+
+def _respell_constant_of_shape(shrink: Respell, node: Node) -> Node:
+    new = shrink.shape(node.outputs[0])
+    if shrink.constant(node.inputs[0]) is None:
+        return shrink.with_entries(node, 0, [dim if isinstance(dim, int) else None for dim in new])
+    return shrink.with_constant(node, 0, np.array(new, np.int64))
 
 
 RULES = {
-    "Transpose": Rule(_relate_transpose),
-    "Reshape": Rule(_relate_reshape, respell=_respell_reshape),
-    **table(("Flatten", "Squeeze", "Unsqueeze"), Rule(_relate_reshape)),
-    "Shape": Rule(_relate_shape),
+    "Transpose": Rule(_relate_transpose, periodic=True),
+    "Reshape": Rule(_relate_reshape, respell=_respell_reshape, periodic=True),
+    **table(("Flatten", "Squeeze", "Unsqueeze"), Rule(_relate_reshape, periodic=True)),
+    "Shape": Rule(_relate_shape, periodic=True),
+    "ConstantOfShape": Rule(_relate_constant_of_shape, respell=_respell_constant_of_shape),
 }

@@ -21,7 +21,7 @@ def _gemm_axes(node: Node) -> tuple[int, int, int, int]:
 def _relate_gemm(r: Relation, node: Node) -> None:
     a, b = node.inputs[:2]
     rows, inner_a, inner_b, columns = _gemm_axes(node)
-    r.same(r.axis(a, inner_a), r.axis(b, inner_b), (b, inner_b))
+    r.same(r.axis(a, inner_a, single=True), r.axis(b, inner_b, single=True), (b, inner_b))
     out = [r.axis(a, rows), r.axis(b, columns)]
     if bias := node.input(2):
         for back in range(1, min(r.rank(bias), 2) + 1):
@@ -46,7 +46,7 @@ def _relate_matmul(r: Relation, node: Node) -> None:
     a, b = node.inputs[:2]
     rank_a, rank_b = r.rank(a), r.rank(b)
     inner_b = max(rank_b - 2, 0)
-    r.same(r.axis(a, -1), r.axis(b, inner_b), (b, inner_b))
+    r.same(r.axis(a, -1, single=True), r.axis(b, inner_b, single=True), (b, inner_b))
     out = []
     batch = max(rank_a, rank_b) - 2
     for axis in range(batch):
@@ -82,6 +82,6 @@ def _matmul_contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
 
 
 RULES = {
-    "Gemm": Rule(_relate_gemm, _gemm_macs, _gemm_contracts),
-    "MatMul": Rule(_relate_matmul, _matmul_macs, _matmul_contracts),
+    "Gemm": Rule(_relate_gemm, _gemm_macs, _gemm_contracts, periodic=True),
+    "MatMul": Rule(_relate_matmul, _matmul_macs, _matmul_contracts, periodic=True),
 }

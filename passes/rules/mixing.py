@@ -33,7 +33,7 @@ def _computes(axes: Axes, op: str) -> Rule:
             r.inexact(r.axis(x, axis), (x, axis), f"{op} computes over this axis")
         r.set(node.outputs[0], r.all_axes(x))
 
-    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate)
+    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate, periodic=True)
 
 
 def _reduces(axes: Axes, op: str) -> Rule:
@@ -53,7 +53,7 @@ def _reduces(axes: Axes, op: str) -> Rule:
         every, keep = r.all_axes(x), bool(node.attributes.get("keepdims", 1))
         r.set(node.outputs[0], [None if a in over else own for a, own in enumerate(every) if keep or a not in over])
 
-    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate)
+    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate, periodic=True)
 
 
 def _contracts(axes: Axes) -> Callable[[Graph, Node], tuple[tuple[int, int], ...]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from amcc.ir import Array, Graph, Node, Shape, Value, frozen
+from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen
+from amcc.passes.dims import parse, per_sample, text
 from amcc.passes.rules.rule import Place
 
 
@@ -17,11 +19,15 @@ class Respell:
         graph: the graph before the cut.
         cut: the indices that stay, for each (tensor, axis) that shrinks.
         constants: new parameters by name.
+        nodes: new nodes that make what a respelled node reads, in order.
+        values: what those make.
     """
 
     def __init__(self, graph: Graph, kept: Mapping[Place, Array]) -> None:
         self.graph = graph
         self.constants: dict[str, Array] = {}
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
         self.cut = kept
 
     def changes(self, value: str) -> bool:
@@ -30,14 +36,12 @@ class Respell:
         return shape is not None and any((value, axis) in self.cut for axis in range(len(shape)))
 
     def kept(self, value: str, axis: int) -> Array:
-        """The indices that stay on an axis of known length."""
+        """The indices that stay on an axis of known length, or within one period of `"8*batch"`."""
         shape = self.graph.shape(value)
         axis %= len(shape)
         if (value, axis) in self.cut:
             return self.cut[value, axis]
-        size = shape[axis]
-        assert isinstance(size, int)
-        return np.arange(size)
+        return np.arange(per_sample(shape[axis]))
 
     def size(self, value: str, axis: int) -> int:
         """The new length of an axis of known length."""
@@ -46,7 +50,7 @@ class Respell:
     def shape(self, value: str) -> Shape:
         """The new shape of a tensor."""
         return tuple(
-            len(self.cut[value, axis]) if (value, axis) in self.cut else dim
+            resized(dim, len(self.cut[value, axis])) if (value, axis) in self.cut else dim
             for axis, dim in enumerate(self.graph.shape(value))
         )
 
@@ -59,13 +63,49 @@ class Respell:
         old = self.constant(node.input(index))
         if old is not None and old.shape == array.shape and bool(np.array_equal(old, array)):
             return node
-        name = f"{node.name}/{node.input(index) or index}"
-        while name in self.graph.values or name in self.constants:
+        return _reading(node, index, self.add(node, array.astype(old.dtype) if old is not None else array, index))
+
+    def add(self, node: Node, array: Array, what: object = "constant") -> str:
+        """A new constant for a node; gives its name."""
+        name = self._unused(f"{node.name}/{(isinstance(what, int) and node.input(what)) or what}")
+        self.constants[name] = frozen(array)
+        return name
+
+    def step(self, node: Node, op: str, inputs: tuple[str, ...], value: Value, **attributes: int) -> str:
+        """A new node in front of a respelled one; gives its output, described by `value`."""
+        name = self._unused(value.name)
+        self.values[name] = Value(name, value.dtype, value.shape)
+        self.nodes.append(
+            Node(f"{name}/{op}", op, inputs, (name,), attributes=MappingProxyType(attributes), source=node.source)
+        )
+        return name
+
+    def with_entries(self, node: Node, index: int, entries: Sequence[int | None]) -> Node:
+        """The node, whose input `index` spells a shape at run time, with some entries replaced by numbers."""
+        old = node.inputs[index]
+        if all(entry is None for entry in entries):
+            return node
+        told = self.add(node, np.array([entry is not None for entry in entries]), "told")
+        numbers = self.add(node, np.array([entry or 0 for entry in entries], np.int64), "numbers")
+        described = Value(f"{node.name}/{old}/told", "int64", (len(entries),))
+        return _reading(node, index, self.step(node, "Where", (told, numbers, old), described))
+
+    def _unused(self, name: str) -> str:
+        while name in self.graph.values or name in self.constants or name in self.values:
             name += "'"
-        self.constants[name] = frozen(array.astype(old.dtype) if old is not None else array)
-        inputs = list(node.inputs) + [""] * (index + 1 - len(node.inputs))
-        inputs[index] = name
-        return node.replace(inputs=tuple(inputs))
+        return name
+
+
+def _reading(node: Node, index: int, name: str) -> Node:
+    inputs = list(node.inputs) + [""] * (index + 1 - len(node.inputs))
+    inputs[index] = name
+    return node.replace(inputs=tuple(inputs))
+
+
+def resized(dim: Dim, n: int) -> Dim:
+    """The length of an axis of which n indices stay, of one period if it is `"8*batch"`."""
+    parsed = parse(dim)
+    return n if parsed is None else text(n, parsed[1])
 
 
 def with_attributes(node: Node, **changes: object) -> Node:

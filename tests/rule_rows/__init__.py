@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from tests.rule_rows import basic, microsoft, norms, quantized, recurrent, vision
+from tests.rule_rows import attention, basic, convolution, microsoft, norms, quantized, recurrent, vision
 from tests.rule_rows.row import Row
 
-ROWS: dict[str, Row] = {**basic.ROWS, **norms.ROWS, **vision.ROWS, **recurrent.ROWS, **microsoft.ROWS, **quantized.ROWS}
+ROWS: dict[str, Row] = {
+    **basic.ROWS,
+    **attention.ROWS,
+    **norms.ROWS,
+    **vision.ROWS,
+    **recurrent.ROWS,
+    **microsoft.ROWS,
+    **quantized.ROWS,
+    **convolution.ROWS,
+}
 
 __all__ = ["ROWS", "Row"]
