@@ -175,7 +175,7 @@ def plan(
     removal = subject.channels.removal(best.keep, study.learned.orders)
     pure = shrink(subject.channels, removal)
     facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}
-    made = describe(subject.channels, removal, pure, seed=seed, **facts)
+    made = describe(subject.channels, removal, pure, seed=seed, exact=exact, **facts)
     if file is not None:
         with output_file(file, force=force) as partial:
             made.write(partial)
@@ -218,6 +218,7 @@ def apply(
     settings = Settings(
         search="uniform",
         seed=seed,
+        exact=given.exact,
         recover=recover or ("none" if data is None and calib is None else "full"),
         metric=metric,
         emit=artifacts(emit),

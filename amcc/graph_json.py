@@ -13,7 +13,7 @@ from pydantic import Field
 
 from amcc.ir import Array, Graph, Node, Opaque, Value
 from amcc.jsontext import Document
-from amcc.passes.channels import Channels, Group, Lock, Slice
+from amcc.passes.channels import Approximation, Channels, Group, Lock, Slice
 from amcc.passes.cost import node_macs, parameter_count, peak_activations, weight_bytes
 
 VERSION = 1
@@ -80,6 +80,27 @@ class JsonGroup(Document):
     slices: tuple[JsonSlice, ...]
 
 
+class JsonApproximation(Document):
+    """A node that computes over an axis of which units may go, and the groups that this makes inexact."""
+
+    value: str
+    axis: int
+    node: str
+    op: str
+    reason: str
+    groups: tuple[str, ...]
+
+
+class JsonObstacle(Document):
+    """All locks with one reason: the parameter axes that they freeze, and what they keep out of reach together."""
+
+    op: str
+    reason: str
+    locks: Count
+    axes: Count
+    macs: Count
+
+
 class JsonLock(Document):
     """An axis that cannot shrink, why, and the multiply-accumulates that this keeps out of reach."""
 
@@ -108,7 +129,12 @@ class JsonTotals(Document):
 
 
 class GraphJson(Document):
-    """A network and its analysis."""
+    """A network and its analysis.
+
+    Attributes:
+        obstacles: the ledger summed up by operator and reason, the most out of reach first.
+        ledger: every locked axis once.
+    """
 
     version: Literal[1] = 1
     name: str
@@ -121,6 +147,8 @@ class GraphJson(Document):
     values: tuple[JsonValue, ...]
     params: tuple[JsonParam, ...]
     groups: tuple[JsonGroup, ...]
+    approximations: tuple[JsonApproximation, ...]
+    obstacles: tuple[JsonObstacle, ...]
     ledger: tuple[JsonLock, ...]
     metadata: dict[str, str]
 
@@ -141,6 +169,8 @@ def graph_json(channels: Channels) -> GraphJson:
         values=tuple(_value(value) for name, value in graph.values.items() if name not in graph.params),
         params=tuple(_param(name, array) for name, array in graph.params.items()),
         groups=tuple(_group(group) for group in channels.groups),
+        approximations=tuple(_approximation(channels, found) for found in channels.approximations),
+        obstacles=tuple(JsonObstacle(**vars(obstacle)) for obstacle in channels.obstacles),
         ledger=tuple(_lock(lock) for lock in channels.ledger),
         metadata=dict(graph.metadata),
     )
@@ -217,6 +247,13 @@ def _slice(piece: Slice) -> JsonSlice:
     if len(flat) == len(piece.indices) and np.array_equal(flat, np.arange(len(flat))):
         return JsonSlice(param=piece.param, axis=piece.axis, indices=None)
     return JsonSlice(param=piece.param, axis=piece.axis, indices=tuple(tuple(unit.tolist()) for unit in piece.indices))
+
+
+def _approximation(channels: Channels, found: Approximation) -> JsonApproximation:
+    names = tuple(channels.groups[number].name for number in found.groups)
+    return JsonApproximation(
+        value=found.value, axis=found.axis, node=found.node, op=found.op, reason=found.reason, groups=names
+    )
 
 
 def _lock(lock: Lock) -> JsonLock:

@@ -32,6 +32,7 @@ class PlanGroup(Document):
         removed: the units that go, ascending.
         slices: for every parameter and axis that the group cuts, the indices that go; None where a
             person deleted it.
+        inexact: cutting it changes what other channels hold.
     """
 
     name: str
@@ -39,6 +40,7 @@ class PlanGroup(Document):
     kept: Annotated[int, Field(ge=1)]
     removed: Indices
     slices: dict[str, dict[Index, Indices]] | None = None
+    inexact: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> PlanGroup:
@@ -76,6 +78,7 @@ class Plan(Document):
         model: the model's file or name, for people.
         budget: as asked.
         policy: which one found it.
+        exact: whether groups whose units cannot go exactly were left out.
     """
 
     version: Literal[1] = 1
@@ -84,6 +87,7 @@ class Plan(Document):
     budget: str
     policy: str
     seed: int
+    exact: bool = False
     groups: tuple[PlanGroup, ...]
     nodes: tuple[PlanNode, ...] = ()
 

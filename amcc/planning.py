@@ -17,7 +17,15 @@ _OTHER_MODEL = "this is the plan of another model"
 
 
 def describe(
-    channels: Channels, removal: Removal, shrunk: Graph, *, model: str, budget: str, policy: str, seed: int
+    channels: Channels,
+    removal: Removal,
+    shrunk: Graph,
+    *,
+    model: str,
+    budget: str,
+    policy: str,
+    seed: int,
+    exact: bool = False,
 ) -> Plan:
     """The plan that says what a removal is."""
     return Plan(
@@ -26,6 +34,7 @@ def describe(
         budget=budget,
         policy=policy,
         seed=seed,
+        exact=exact,
         groups=tuple(_plan_group(group, removal.get(group.index)) for group in channels.groups),
         nodes=_plan_nodes(channels.graph, shrunk),
     )
@@ -63,7 +72,12 @@ def _plan_group(group: Group, gone: Array | None) -> PlanGroup:
         for piece in group.slices:
             slices.setdefault(piece.param, {})[piece.axis] = _cut(piece.indices, removed)
     return PlanGroup(
-        name=group.name, size=group.size, kept=group.size - len(removed), removed=tuple(removed), slices=slices
+        name=group.name,
+        size=group.size,
+        kept=group.size - len(removed),
+        removed=tuple(removed),
+        slices=slices,
+        inexact=group.inexact,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amcc.summary import Change, Latency, Measured, Summary
+from amcc.summary import Change, GroupLine, Latency, Measured, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def print_summary(summary: Summary, folder: Path | None, console: Console) -> No
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """One line each: budget, metric by split, certificate, reach."""
+    """One line each: budget, metric by split, certificate, inexact cuts, reach."""
     lines = [
         f"[bold]budget[/]       {line.asked}: {line.reached:,} of {line.original:,} "
         f"({line.ratio:.4f}), at most {line.limit:,} asked"
@@ -55,14 +55,21 @@ def summary_lines(summary: Summary) -> list[str]:
         f"[bold]certificate[/]  {verdict}: pure slices equal the masked original to {certificate.error:.1e} "
         f"(tolerance {certificate.tolerance:.0e})"
     )
+    inexact = [group for group in summary.groups if group.inexact and group.kept < group.size]
+    if inexact:
+        lines.append(
+            f"[bold]inexact[/]      {len(inexact)} of {len(summary.groups)} groups changed what other channels hold, "
+            "through normalisations, say (--exact leaves them whole)"
+        )
     lines.append(
-        f"[bold]within reach[/] {summary.within_reach:.1%} of the MACs could go; the rest is locked (see amcc inspect)"
+        f"[bold]within reach[/] {summary.within_reach:.1%} of the MACs could go, a single unit of each group staying "
+        "(amcc inspect says what locks the rest)"
     )
     return lines
 
 
 def print_inspection(found: GraphJson, console: Console) -> None:
-    """Nodes, groups, ledger and totals of a network."""
+    """Nodes, groups, the ledger by reason and lock by lock, and totals of a network."""
     shapes = {value.name: value.shape for value in found.values}
     nodes = _table("node", "operator", "MACs", "params", "output")
     for node in found.nodes:
@@ -73,9 +80,15 @@ def print_inspection(found: GraphJson, console: Console) -> None:
     console.print(nodes)
     groups = _table("group", "units", "MACs", "slices")
     for group in found.groups:
-        mark = " (inexact)" if group.inexact else ""
-        groups.add_row(_plain(group.name) + mark, str(group.size), count(group.macs), _plain(_slices(group)))
+        groups.add_row(_plain(named(group)), str(group.size), count(group.macs), _plain(_slices(group)))
     console.print(groups)
+    if found.obstacles:
+        reasons = _table("operator", "reason", "locks", "axes", "MACs out of reach", "share")
+        for obstacle in found.obstacles:
+            share = f"{obstacle.macs / max(found.totals.macs, 1):.1%}"
+            numbers = (str(obstacle.locks), str(obstacle.axes), count(obstacle.macs), share)
+            reasons.add_row(_plain(obstacle.op or "graph"), _plain(obstacle.reason), *numbers)
+        console.print(reasons)
     if found.ledger:
         ledger = _table("locked", "axis", "operator", "reason", "MACs out of reach")
         for lock in found.ledger:
@@ -110,6 +123,11 @@ def print_timings(timings: Sequence[Timing], console: Console) -> None:
             str(timing.runs),
         )
     console.print(table)
+
+
+def named(group: JsonGroup | GroupLine) -> str:
+    """A group's name, marked where cutting it changes what other channels hold."""
+    return f"{group.name} (inexact)" if group.inexact else group.name
 
 
 def count(number: int) -> str:
@@ -170,7 +188,7 @@ def _group_table(summary: Summary) -> Table:
     for group in summary.groups:
         bar = "█" * max(1, round(8 * group.kept / group.size))
         table.add_row(
-            _plain(group.name),
+            _plain(named(group)),
             str(group.kept),
             str(group.size),
             f"{bar:░<8}",
@@ -192,9 +210,29 @@ def _table(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numbers = {"kept", "of", "MACs", "params", "before", "after", "ratio", "units", "MACs out of reach", "axis", "runs"}
+    numbers = {
+        "kept",
+        "of",
+        "MACs",
+        "params",
+        "before",
+        "after",
+        "ratio",
+        "units",
+        "MACs out of reach",
+        "axis",
+        "axes",
+        "runs",
+    }
     for column in columns:
-        number = column in numbers or column in {"median ms", "spread", "fastest", "against the first"}
+        number = column in numbers or column in {
+            "median ms",
+            "spread",
+            "fastest",
+            "against the first",
+            "locks",
+            "share",
+        }
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     return table
 

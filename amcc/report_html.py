@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from amcc.progress import Scored
-from amcc.report import count, rows, score
+from amcc.report import count, named, rows, score
 from amcc.summary import GroupLine, Measured, Summary
 
 _COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
@@ -106,7 +106,8 @@ def _widths(groups: Sequence[GroupLine]) -> str:
     shapes = []
     for place, group in enumerate(groups):
         y, width = 18 * place, 360 * group.kept / max(group.size, 1)
-        label = group.name if len(group.name) <= 38 else f"{group.name[:18]}…{group.name[-18:]}"
+        name = named(group)
+        label = name if len(name) <= 38 else f"{name[:18]}…{name[-18:]}"
         shapes.append(
             f'<text x="0" y="{y + 12}">{escape(label)}</text>'
             f'<rect x="250" y="{y + 2}" width="360" height="12" fill="#e2e8f0"/>'

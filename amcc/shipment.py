@@ -145,6 +145,7 @@ def group_lines(channels: Channels, removal: Removal) -> tuple[GroupLine, ...]:
             kept=group.size - len(removal.get(group.index, ())),
             consumers=tuple(readers[group.index]),
             macs=_group_macs(channels.graph, group, before, after),
+            inexact=group.inexact,
         )
         for group in channels.groups
     )

@@ -84,6 +84,7 @@ def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
         budget=str(shipment.budget),
         policy=shipment.policy,
         seed=study.settings.seed,
+        exact=study.settings.exact,
     )
     summary = summarize(
         shipment, final, certificate, metric, Timings(seconds=clock.seconds, before=before, after=after)

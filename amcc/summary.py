@@ -120,6 +120,7 @@ class GroupLine(Document):
     Attributes:
         consumers: nodes that sum over its units.
         macs: multiply-accumulates of the nodes that hold its parameters, before and after.
+        inexact: cutting it changes what other channels hold.
     """
 
     name: str
@@ -127,6 +128,7 @@ class GroupLine(Document):
     kept: Count
     consumers: tuple[str, ...]
     macs: Change
+    inexact: bool = False
 
 
 class Latency(Document):

@@ -56,7 +56,8 @@ def verify(
         raise InputError("no such folder", where=str(folder))
     summary, given = Summary.read(folder), Plan.read(folder)
     checks = [_check_hashes(folder, summary)]
-    channels = analyze(load(original, example_inputs=example_inputs, input_shapes=input_shapes))
+    graph = load(original, example_inputs=example_inputs, input_shapes=input_shapes)
+    channels = analyze(graph, exact=given.exact)
     removal = removal_of(given, channels)
     pure = shrink(channels, removal)
     shipped = pure

@@ -134,15 +134,9 @@ class CostModel:
         np.add.at(totals, self._owner, values)
         return dict(zip(self._nodes, totals.tolist(), strict=True))
 
-    def macs_by_place(self) -> dict[Place, int]:
-        """For each axis that MACs are proportional to, the MACs of the nodes that it is an axis of."""
-        graph = self.channels.graph
-        found: dict[Place, int] = {}
-        for _, monomials in _macs(graph):
-            for monomial in monomials:
-                for place in monomial.axes:
-                    found[place] = found.get(place, 0) + _value(graph, monomial)
-        return found
+    def monomials(self) -> list[Monomial]:
+        """What the MACs of all nodes are sums of."""
+        return [m for _, monomials in _macs(self.channels.graph) for m in monomials]
 
     @cached_property
     def original(self) -> Costs:

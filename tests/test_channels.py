@@ -155,15 +155,35 @@ def test_shared_parameters_tie_their_readers() -> None:
     assert sizes(channels) == [6]
 
 
-def test_normalising_over_channels_locks_them() -> None:
+def test_normalising_over_channels_is_inexact_or_locks_them() -> None:
     b = Builder(0)
     normal = b.op("LRN", conv(b, "x", 3, 8), size=3)
-    channels = analyze(graph_of(b, head(b, conv(b, normal, 8, 5), 5)))
+    graph = graph_of(b, head(b, conv(b, normal, 8, 5), 5))
+    assert [(group.size, group.inexact) for group in analyze(graph).groups] == [(8, True), (5, False)]
+    channels = analyze(graph, exact=True)
     assert sizes(channels) == [5]
     lock = next(lock for lock in channels.ledger if lock.op == "LRN")
-    assert lock.reason == "LRN mixes this axis"
+    assert lock.reason == "LRN computes over this axis (inexact)"
     assert lock.axes == (("w0", 0), ("w1", 1))
-    assert lock.macs == 8 * 3 * 9 * 128 + 5 * 8 * 9 * 128
+    assert lock.macs == 8 * 3 * 9 * 128 + 1 * 8 * 9 * 128, "of the five units behind it a single one stays"
+
+
+def test_the_ledger_by_reason() -> None:
+    b = Builder(0)
+    first = conv(b, "x", 3, 6)
+    second = conv(b, first, 6, 6)
+    indices = [b.op("ArgMax", x, axis=1) for x in (first, second)]
+    channels = analyze(graph_of(b, head(b, conv(b, second, 6, 6), 6), *indices))
+    locks = [lock for lock in channels.ledger if lock.op == "ArgMax"]
+    assert [lock.axes for lock in locks] == [(("w0", 0), ("w1", 1)), (("w1", 0), ("w2", 1))]
+    positions = 9 * 128
+    macs = [6 * 3 * positions, 6 * 6 * positions, 1 * 6 * positions]  # of the third a single output stays
+    assert [lock.macs for lock in locks] == [macs[0] + macs[1], macs[1] + macs[2]]
+    worst = channels.obstacles[0]
+    assert (worst.op, worst.reason) == ("ArgMax", "ArgMax gives indices along this axis")
+    assert (worst.locks, worst.axes, worst.macs) == (2, 4, sum(macs))
+    assert [o.reason for o in channels.obstacles[1:]] == ["graph input", "graph output"]
+    assert sum(o.locks for o in channels.obstacles) == len(channels.ledger)
 
 
 def test_an_unknown_operator_is_carried_and_locked() -> None:

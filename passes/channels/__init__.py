@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from amcc.passes.channels.analysis import analyze
-from amcc.passes.channels.model import Approximation, Channels, Contraction, Group, Lock, Removal, Slice
+from amcc.passes.channels.model import Approximation, Channels, Contraction, Group, Lock, Obstacle, Removal, Slice
 
-__all__ = ["Approximation", "Channels", "Contraction", "Group", "Lock", "Removal", "Slice", "analyze"]
+__all__ = ["Approximation", "Channels", "Contraction", "Group", "Lock", "Obstacle", "Removal", "Slice", "analyze"]

@@ -1,47 +1,109 @@
-"""The ledger: every lock once, with what it freezes and the MACs that it keeps out of reach."""
+"""The ledger: every lock once, with what it freezes and the MACs that it keeps out of reach.
+
+A lock is charged for what is left of the network when a single unit of each group stays: for the
+multiply-accumulates there that an index frozen by it takes part in. Two locks can hold the same one, so that charges
+do not add up.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from amcc.passes.channels.cutsets import Solution
-from amcc.passes.channels.model import Channels, Lock
-from amcc.passes.channels.relation import Relation
+from amcc.passes.channels.model import Channels, Lock, Obstacle
+from amcc.passes.channels.relation import Reason, Relation
 from amcc.passes.cost import CostModel
-from amcc.passes.rules.rule import Place
+from amcc.passes.dims import per_sample
+from amcc.passes.rules.rule import Monomial, Place
+
+Frozen = Mapping[Place, int]
+"""How many indices of each axis are frozen."""
 
 
 def write_ledger(channels: Channels, relation: Relation, solution: Solution) -> Channels:
     """The analysis with its ledger, and each group with the MACs that it holds."""
-    graph = channels.graph
     model = CostModel(channels)
-    macs_of = model.macs_by_place()
-    frozen: dict[int, dict[Place, int]] = {}
-    for value, axes in relation.axes.items():
-        if value not in graph.params:
-            continue
-        for axis, cuts in enumerate(axes):
-            if cuts is None:
-                continue
-            for tag, count in solution.frozen(cuts).items():
-                shares = frozen.setdefault(tag, {})
-                shares[value, axis] = shares.get((value, axis), 0) + count
-    whole = model.macs(model.full)
+    rest = _Rest(channels, model.monomials())
+    by_reason: dict[Reason, list[Frozen]] = {}
+    for tag, part in sorted(_frozen(relation, solution, rest.places).items()):
+        by_reason.setdefault(relation.reasons[tag], []).append(part)
+    ledger: list[Lock] = []
+    by_cause: dict[tuple[str, str], list[Frozen]] = {}
+    params = channels.graph.params
+    for reason, parts in by_reason.items():
+        whole = _sum(parts)
+        if frozen := tuple(place for place in whole if place[0] in params):
+            lock = Lock(reason.value, reason.axis, reason.node, reason.op, reason.text, frozen, rest.macs(whole))
+            ledger.append(lock)
+            by_cause.setdefault((lock.op, lock.reason), []).append(whole)
+    obstacles = []
+    for (op, text), parts in by_cause.items():
+        whole = _sum(parts)
+        axes = sum(value in params for value, _ in whole)
+        obstacles.append(Obstacle(op, text, len(parts), axes, rest.macs(whole)))
+    obstacles.sort(key=lambda obstacle: -obstacle.macs)
+    full = model.macs(model.full)
     groups = []
     for group in channels.groups:
         keep = model.full.copy()
         keep[group.index] = 1
-        groups.append(dataclasses.replace(group, macs=whole - model.macs(keep)))
-    ledger: dict[tuple[str, int, str, str], Lock] = {}
-    for tag, shares in sorted(frozen.items()):
-        if tag < 0:
-            continue
-        reason = relation.reasons[tag]
-        macs = sum(macs_of.get((p, a), 0) * n // graph.params[p].shape[a] for (p, a), n in shares.items())
-        key = (reason.value, reason.axis, reason.node, reason.text)
-        lock = Lock(reason.value, reason.axis, reason.node, reason.op, reason.text, tuple(shares), macs)
-        if key in ledger:
-            old = ledger[key]
-            lock = dataclasses.replace(lock, axes=tuple(dict.fromkeys(old.axes + lock.axes)), macs=old.macs + macs)
-        ledger[key] = lock
-    return dataclasses.replace(channels, groups=tuple(groups), ledger=tuple(ledger.values()))
+        groups.append(dataclasses.replace(group, macs=full - model.macs(keep)))
+    return dataclasses.replace(channels, groups=tuple(groups), ledger=tuple(ledger), obstacles=tuple(obstacles))
+
+
+def _frozen(relation: Relation, solution: Solution, places: Iterable[Place]) -> dict[int, dict[Place, int]]:
+    """By the tag of a lock what it freezes of parameters, and of the other axes that MACs are proportional to."""
+    graph, found = relation.graph, dict[int, dict[Place, int]]()
+    params = ((name, axis) for name in relation.axes if name in graph.params for axis in range(relation.rank(name)))
+    for value, axis in dict.fromkeys((*params, *places)):
+        cuts = relation.axes[value][axis] if value in relation.axes else None
+        if cuts is not None:
+            for tag, count in solution.frozen(cuts).items():
+                if tag >= 0:
+                    found.setdefault(tag, {})[value, axis] = count
+    return found
+
+
+def _sum(parts: Iterable[Frozen]) -> dict[Place, int]:
+    total: dict[Place, int] = {}
+    for part in parts:
+        for place, count in part.items():
+            total[place] = total.get(place, 0) + count
+    return total
+
+
+class _Rest:
+    """The network that is left when a single unit of each group stays.
+
+    Attributes:
+        places: the axes that MACs are proportional to.
+    """
+
+    def __init__(self, channels: Channels, monomials: list[Monomial]) -> None:
+        kept = channels.kept({group.index: np.arange(1, group.size) for group in channels.groups})
+        self._monomials = monomials
+        self._holders: dict[Place, list[int]] = {}
+        for number, monomial in enumerate(monomials):
+            for place in dict.fromkeys(monomial.axes):
+                self._holders.setdefault(place, []).append(number)
+        self.places = tuple(self._holders)
+        self._length = {
+            place: len(kept[place]) if place in kept else per_sample(channels.graph.shape(place[0])[place[1]])
+            for place in self.places
+        }
+
+    def macs(self, frozen: Frozen) -> int:
+        """The MACs that a frozen index takes part in."""
+        touched = {number for place in frozen for number in self._holders.get(place, ())}
+        total = 0
+        for monomial in (self._monomials[number] for number in touched):
+            whole = free = monomial.coefficient
+            for place in monomial.axes:
+                length = self._length[place]
+                whole *= length
+                free *= max(length - frozen.get(place, 0), 0)
+            total += whole - free
+        return total

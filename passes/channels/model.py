@@ -58,7 +58,8 @@ class Lock:
     Attributes:
         value: the tensor, and `axis` its axis, at which the lock was met.
         axes: the parameter axes that it freezes.
-        macs: MACs of the nodes that read those parameters, times the share of the axis that is frozen.
+        macs: what it keeps out of reach: of the MACs left when a single unit of each group stays, those that
+            an index frozen by it takes part in.
     """
 
     value: str
@@ -67,6 +68,23 @@ class Lock:
     op: str
     reason: str
     axes: tuple[tuple[str, int], ...]
+    macs: int
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """All locks with one reason.
+
+    Attributes:
+        locks: how many there are.
+        axes: how many parameter axes they freeze, in whole or in part.
+        macs: what they keep out of reach together, each multiply-accumulate once; see `Lock`.
+    """
+
+    op: str
+    reason: str
+    locks: int
+    axes: int
     macs: int
 
 
@@ -112,6 +130,7 @@ class Channels:
             the number `units` fills rows that hold fewer than k. Equal axes share one array.
         contractions: every place at which a masked network reads zeros.
         approximations: every node that makes the removal of some group inexact.
+        obstacles: the ledger summed up by operator and reason, the most MACs out of reach first.
     """
 
     graph: Graph
@@ -120,6 +139,7 @@ class Channels:
     axes: Mapping[tuple[str, int], Array]
     contractions: tuple[Contraction, ...]
     approximations: tuple[Approximation, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
 
     @cached_property
     def units(self) -> int:
