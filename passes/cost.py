@@ -1,8 +1,8 @@
 """What a network costs, before and after a cut, in exact integers.
 
 MACs are multiply-accumulates of convolutions and matrix products, one MAC one FLOP as AMC counts them
-(He et al. 2018, section 3.2), for one sample. `params` counts floating-point parameter elements and
-`size` their bytes.
+(He et al. 2018, section 3.2), for one sample. `params` counts the elements of trained parameters, floats or
+quantised, and `size` their bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from amcc.budget import Costs
 from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
+from amcc.passes.integers import is_weight
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
 
@@ -29,13 +30,13 @@ def node_macs(graph: Graph) -> dict[str, int]:
 
 
 def parameter_count(graph: Graph) -> int:
-    """Elements of all floating-point parameters."""
-    return sum(array.size for array in graph.params.values() if _counts(array))
+    """Elements of all trained parameters."""
+    return sum(array.size for name, array in graph.params.items() if is_weight(graph, name))
 
 
 def weight_bytes(graph: Graph) -> int:
-    """Bytes of all floating-point parameters."""
-    return sum(array.size * array.dtype.itemsize for array in graph.params.values() if _counts(array))
+    """Bytes of all trained parameters."""
+    return sum(array.size * array.dtype.itemsize for name, array in graph.params.items() if is_weight(graph, name))
 
 
 def peak_activations(graph: Graph) -> int:
@@ -58,10 +59,6 @@ def _bytes(graph: Graph, name: str) -> int:
     import ml_dtypes  # noqa: F401  (registers bfloat16 and its kin with numpy)
 
     return int(np.prod([per_sample(d) for d in value.shape], dtype=np.int64)) * np.dtype(value.dtype).itemsize
-
-
-def _counts(array: Array) -> bool:
-    return array.dtype.kind == "f" or array.dtype.name.startswith(("bfloat", "float"))
 
 
 def _macs(graph: Graph) -> list[tuple[Node, tuple[Monomial, ...]]]:
@@ -94,7 +91,7 @@ class CostModel:
         graph = channels.graph
         self._nodes = [node.name for node, _ in _macs(graph)]
         macs = [(i, m) for i, (_, monomials) in enumerate(_macs(graph)) for m in monomials]
-        params = [(n, a) for n, a in graph.params.items() if _counts(a)]
+        params = [(n, a) for n, a in graph.params.items() if is_weight(graph, n)]
         monomials = [m for _, m in macs] + [Monomial(1, tuple((n, x) for x in range(a.ndim))) for n, a in params]
         self._lengths = _Lengths(channels, [place for m in monomials for place in m.axes])
         self._terms = self._lengths.compile(monomials)

@@ -6,6 +6,7 @@ import numpy as np
 
 from amcc.ir import Array
 from amcc.passes.channels.model import Channels
+from amcc.passes.integers import real
 
 
 def magnitudes(channels: Channels) -> list[Array]:
@@ -23,11 +24,11 @@ def _of_group(channels: Channels, index: int) -> Array:
     group = channels.groups[index]
     rows = []
     for piece in group.slices:
-        weight = channels.graph.params[piece.param]
-        if weight.ndim < 2 or "float" not in weight.dtype.name:
+        weight = real(channels.graph, piece.param) if channels.graph.params[piece.param].ndim > 1 else None
+        if weight is None:
             continue
         others = tuple(axis for axis in range(weight.ndim) if axis != piece.axis)
-        by_index = np.square(weight.astype(np.float64)).mean(axis=others)
+        by_index = np.square(weight).mean(axis=others)
         strengths = np.array([by_index[unit].mean() for unit in piece.indices])
         rows.append(np.sqrt(strengths / max(float(by_index.mean()), 1e-300)))
     found: Array = np.mean(rows, axis=0) if rows else np.ones(group.size)
