@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amcc.backends.runtime import Session
+from amcc.backends.runtime import LITERAL, Session
 from amcc.errors import ModelError, VerificationError
 from amcc.ir import Array, Graph
 from amcc.masking import masked_file, masked_graph
@@ -77,7 +77,7 @@ def certify(
     """
     inputs = synthetic(channels.graph, _SAMPLES, seed=seed).inputs
     watched = (*shrunk.outputs, *last_sums(shrunk))
-    result = Session(shrunk, outputs=watched)
+    result = Session(shrunk, outputs=watched, literal=True)
     tolerance = TOLERANCE.get(result.precision, 1e-4)
     masked = _run_masked(original, channels, removal, inputs, watched)
     found, kept = result.run(inputs), channels.kept(removal)
@@ -145,7 +145,7 @@ def _run_masked(
         results = None if model is None else _run_file(model, original.parent, inputs)
         if results is not None:
             return results
-    return Session(masked_graph(channels, removal), outputs=watched).run(inputs)
+    return Session(masked_graph(channels, removal), outputs=watched, literal=True).run(inputs)
 
 
 def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
@@ -155,6 +155,7 @@ def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array])
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry(LITERAL, "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

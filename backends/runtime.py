@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LARGEST_EMBEDDED = 1024
 # An IR version that every runtime of the last years accepts; later ones add nothing that is used here.
 _COMMON_IR = 10
+# The runtime's option that leaves quantised operators as they are written.
+LITERAL = "session.disable_quant_qdq"
 # How many operator sets the runtime may be behind the onnx package.
 _LATE = 6
 
@@ -34,6 +36,7 @@ class Session:
     Args:
         outputs: names of the values to give back, intermediate ones included; by default the graph's.
         threads: for one operator; 0 takes every core.
+        literal: quantised operators as they are written; the runtime's fusions of them round otherwise.
 
     Attributes:
         precision: `"float32"` when the runtime lacks the graph's own precision and a float32 copy
@@ -43,7 +46,9 @@ class Session:
         ModelError: ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, graph: Graph, *, outputs: Sequence[str] | None = None, threads: int = 0) -> None:
+    def __init__(
+        self, graph: Graph, *, outputs: Sequence[str] | None = None, threads: int = 0, literal: bool = False
+    ) -> None:
         if outputs is not None:
             if unknown := [name for name in outputs if name not in graph.values]:
                 raise ModelError(f"the graph has no value '{unknown[0]}'")
@@ -51,6 +56,7 @@ class Session:
         self.outputs = graph.outputs
         self.precision = _float_type(graph)
         self._threads = threads
+        self._literal = literal
         if wants_float32(graph):
             self._open_as_float32(graph)
             return
@@ -75,6 +81,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self._threads
+        if self._literal:
+            options.add_session_config_entry(LITERAL, "1")
         self._passed = {name for name in graph.outputs if name in graph.inputs}
         self._constants = {name: graph.params[name] for name in graph.outputs if name in graph.params}
         self._inputs = {name: graph.values[name] for name in graph.inputs}

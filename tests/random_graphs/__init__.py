@@ -6,21 +6,35 @@ from collections.abc import Callable
 
 import onnx
 
-from tests.random_graphs import convolutional
+from tests.random_graphs import convolutional, norms, quantised, recurrent, sampling, structures, transformer
 from tests.random_graphs.builder import BATCH, SIDE, Builder, Tensor
 
 Grow = Callable[[Builder, Tensor], None]
 
-GROWTHS: tuple[Grow, ...] = (*convolutional.GROWTHS,)
+FAMILIES: tuple[tuple[Grow, ...], ...] = (
+    convolutional.GROWTHS,
+    transformer.GROWTHS,
+    norms.GROWTHS,
+    structures.GROWTHS,
+    sampling.GROWTHS,
+    recurrent.GROWTHS,
+    quantised.GROWTHS,
+)
+_WEIGHTS = (8, 4, 2, 4, 2, 1, 1)
+_OPSETS = (17, 17, 20, 23)
 
 
 def random_network(seed: int, length: int) -> onnx.ModelProto:
-    """A network of about `length` building blocks."""
+    """A network of about `length` building blocks of two or three families."""
     b = Builder(seed)
+    b.opset = _OPSETS[b.pick(0, len(_OPSETS) - 1)]
+    weights = [weight * b.pick(0, 1) for weight in _WEIGHTS]
+    families = [family for family, weight in zip(FAMILIES, weights, strict=True) for _ in range(weight)] or FAMILIES[:1]
     convolutional.conv(b, b.pool[0])
     for _ in range(length):
         recent = b.pool[1:][-6:]
-        GROWTHS[b.pick(0, len(GROWTHS) - 1)](b, recent[b.pick(0, len(recent) - 1)])
+        family = families[b.pick(0, len(families) - 1)]
+        family[b.pick(0, len(family) - 1)](b, recent[b.pick(0, len(recent) - 1)])
     return b.model()
 
 

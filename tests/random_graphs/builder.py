@@ -47,6 +47,12 @@ class Builder:
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{number}", **attributes))
         return names[0]
 
+    def reduce(self, kind: str, x: str, *axes: int, keep: bool = True) -> str:
+        """A reduction over some axes, spelled as the opset wants it."""
+        if self.opset >= (13 if kind == "ReduceSum" else 18):
+            return self.op(kind, x, self.ints(*axes), keepdims=int(keep))
+        return self.op(kind, x, axes=list(axes), keepdims=int(keep))
+
     def put(self, name: str, shape: tuple[int, ...]) -> None:
         """Makes a tensor available to later nodes."""
         self.pool.append((name, shape))
@@ -73,7 +79,7 @@ class Builder:
         )
         domains = sorted({node.domain for node in self.nodes} - {""})
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 Tensor = tuple[str, tuple[int, ...]]

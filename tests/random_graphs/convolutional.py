@@ -66,7 +66,7 @@ def _scale(b: Builder, x: Tensor) -> None:
 def _squeeze_excite(b: Builder, x: Tensor) -> None:
     name, shape = x
     c, middle = shape[1], b.pick(1, 4)
-    pooled = b.op("ReduceMean", name, axes=[2, 3], keepdims=1)
+    pooled = b.reduce("ReduceMean", name, 2, 3)
     squeezed = b.op("Relu", b.op("Conv", pooled, b.param(middle, c, 1, 1), b.param(middle)))
     gate = b.op("Sigmoid", b.op("Conv", squeezed, b.param(c, middle, 1, 1)))
     b.put(b.op("Mul", name, gate), shape)
