@@ -183,7 +183,9 @@ class Relation:
 
     def _regrouped(self, axis: Array, shape: Sequence[int]) -> list[Axis] | None:
         """The split of an axis that `grid` merged, where it falls between the parts."""
-        parts = self._grids.get(axis.tobytes(), ())
+        parts = self._grids.get(axis.tobytes())
+        if parts is None:
+            return None
         axes: list[Axis] = []
         for n in shape:
             taken: list[tuple[Axis, int]] = []
