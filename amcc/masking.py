@@ -227,8 +227,12 @@ def _restricted(respell: Respell, node: Node) -> _Edit:
     for name, array in own.constants.items():
         edit.params[name] = array
         edit.values[name] = Value(name, array.dtype.name, array.shape)
-    reads = dict.fromkeys(name for name in spelled.reads if name not in own.constants)
+    edit.values.update(own.values)
+    steps = (*own.nodes, spelled)
+    reads = dict.fromkeys(name for step in steps for name in step.reads if name not in edit.values)
     gathered = {name: _gathered(edit, respell, name) for name in reads}
+    for step in own.nodes:
+        edit.before.append(step.replace(inputs=tuple(gathered.get(name, name) for name in step.inputs)))
     outputs = [_spread(edit, respell, name) if name else name for name in spelled.outputs]
     edit.masked = spelled.replace(
         inputs=tuple(gathered.get(name, name) for name in spelled.inputs),
@@ -280,7 +284,9 @@ def _spread(edit: _Edit, respell: Respell, value: str) -> str:
     if not cuts:
         return value
     described = respell.graph.values[value]
-    shape = list(respell.shape(value))
+    shape = list(described.shape or ())
+    for axis, indices in cuts:
+        shape[axis] = len(indices)
     made = Value(edit.name("made"), described.dtype, tuple(shape))
     edit.values[made.name] = made
     name = made.name

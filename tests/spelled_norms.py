@@ -141,12 +141,32 @@ def attention(b: Builder, x: str) -> str:
         return b.op("Transpose", made, perm=perm)
 
     q, v = (heads([0, 2, 1, 3]) for _ in range(2))
-    q = b.op("LayerNormalization", q, b.param(width, positive=True), b.param(width))
-    k = b.op("LayerNormalization", heads([0, 2, 1, 3]), b.param(width, positive=True), b.param(width))
+    q, k = layer_norm_of(b, q, width), layer_norm_of(b, heads([0, 2, 1, 3]), width)
     scores = b.op("Mul", b.op("MatMul", q, b.op("Transpose", k, perm=[0, 1, 3, 2])), number(b, width**-0.5))
     mixed = b.op("Transpose", b.op("MatMul", b.op("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
     out = b.op("MatMul", b.op("Reshape", mixed, b.ints(N, SIDE * SIDE, 2 * width)), b.param(2 * width, C))
     return b.op("Reshape", b.op("Add", rows, out), b.ints(N, SIDE, SIDE, C))
+
+
+def attention_of_merged_heads(b: Builder, x: str) -> str:
+    """Batch and heads as one axis, queries and keys normalised; channels last."""
+    rows, width, positions = b.op("Reshape", x, b.ints(0, SIDE * SIDE, C)), 6, SIDE * SIDE
+
+    def heads() -> str:
+        made = b.op("Reshape", b.op("MatMul", rows, b.param(C, 2 * width)), b.ints(0, positions, 2, width))
+        return b.op("Reshape", b.op("Transpose", made, perm=[0, 2, 1, 3]), b.ints(-1, positions, width))
+
+    q, k = (layer_norm_of(b, heads(), width) for _ in range(2))
+    scores = b.op("Softmax", b.op("MatMul", q, b.op("Transpose", k, perm=[0, 2, 1])), axis=-1)
+    split = b.op("Reshape", b.op("MatMul", scores, heads()), b.ints(-1, 2, positions, width))
+    mixed = b.op("Reshape", b.op("Transpose", split, perm=[0, 2, 1, 3]), b.ints(-1, positions, 2 * width))
+    out = b.op("Add", rows, b.op("MatMul", mixed, b.param(2 * width, C)))
+    return b.op("Reshape", out, b.ints(-1, SIDE, SIDE, C))
+
+
+def layer_norm_of(b: Builder, x: str, width: int) -> str:
+    """As one node."""
+    return b.op("LayerNormalization", x, b.param(width, positive=True), b.param(width))
 
 
 def local_response(b: Builder, x: str) -> str:
@@ -176,5 +196,6 @@ FORMS: dict[str, tuple[Spelled, str]] = {
     "split attention": (split_attention, BOTH),
     "cross-covariance": (cross_covariance, FREE),
     "attention": (channels_last(attention), FREE),
+    "attention of merged heads": (channels_last(attention_of_merged_heads), FREE),
     "local response": (local_response, LOCKED),
 }

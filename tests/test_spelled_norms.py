@@ -17,9 +17,9 @@ from tests.spelled_norms import BOTH, FORMS, FREE, INEXACT, LOCKED, SIDE, C
 from tests.test_exactness import check
 
 
-def network(names: list[str], seed: int) -> onnx.ModelProto:
+def network(names: list[str], seed: int, batch: int | str = 2) -> onnx.ModelProto:
     """Forms one after another between two convolutions."""
-    b = Builder(seed)
+    b = Builder(seed, batch=batch)
     x = b.op("Conv", "x", b.param(C, 3, 1, 1), b.param(C))
     for name in names:
         x = FORMS[name][0](b, x)
@@ -39,6 +39,15 @@ def test_what_a_form_leaves_free(name: str, tmp_path: Path) -> None:
     assert bool(exact) == (FORMS[name][1] in (FREE, BOTH))
     assert not any(g.inexact for g in exact)
     check(model, path, 1)
+
+
+def test_heads_merged_with_a_batch_of_unknown_size(tmp_path: Path) -> None:
+    model, path = network(["attention of merged heads"], 0, "batch"), tmp_path / "model.onnx"
+    onnx.save(model, path)
+    groups = {(g.size, g.inexact) for g in analyze(infer(from_onnx(path))).groups}
+    assert groups >= {(2, False), (6, True), (6, False)}, "heads, the width of queries and keys, that of values"
+    for seed in range(3):
+        check(model, path, seed)
 
 
 @settings(max_examples=20, deadline=None)

@@ -28,12 +28,10 @@ def _computes(axes: Axes, op: str) -> Rule:
         if over is None:
             UNKNOWN.relate(r, node)
             return
-        x = node.inputs[0]
-        for axis in over if op not in _SUMS else ():
-            r.inexact(r.axis(x, axis), (x, axis), f"{op} computes over this axis")
-        r.set(node.outputs[0], r.all_axes(x))
+        _over(r, node, over)
+        r.set(node.outputs[0], r.all_axes(node.inputs[0]))
 
-    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate, periodic=True)
+    return Rule(relate, contracts=_contracts(axes, op), periodic=True)
 
 
 def _reduces(axes: Axes, op: str) -> Rule:
@@ -44,21 +42,26 @@ def _reduces(axes: Axes, op: str) -> Rule:
         if over is None:
             UNKNOWN.relate(r, node)
             return
-        x, over = node.inputs[0], set(over)
-        for axis in over if op not in _SUMS else ():
-            if op.startswith("Arg"):
-                r.lock(r.axis(x, axis), (x, axis), f"{op} gives indices along this axis")
-            else:
-                r.inexact(r.axis(x, axis), (x, axis), f"{op} computes over this axis")
-        every, keep = r.all_axes(x), bool(node.attributes.get("keepdims", 1))
-        r.set(node.outputs[0], [None if a in over else own for a, own in enumerate(every) if keep or a not in over])
+        _over(r, node, over)
+        gone, every, keep = set(over), r.all_axes(node.inputs[0]), bool(node.attributes.get("keepdims", 1))
+        r.set(node.outputs[0], [None if a in gone else own for a, own in enumerate(every) if keep or a not in gone])
 
-    return Rule(relate, contracts=_contracts(axes)) if op in _SUMS else Rule(relate, periodic=True)
+    return Rule(relate, contracts=_contracts(axes, op), periodic=True)
 
 
-def _contracts(axes: Axes) -> Callable[[Graph, Node], tuple[tuple[int, int], ...]]:
+def _over(r: Relation, node: Node, axes: Iterable[int]) -> None:
+    """What becomes of the axes that a node computes over."""
+    x = node.inputs[0]
+    for axis in axes:
+        if node.op in _INDICES:
+            r.lock(r.axis(x, axis), (x, axis), f"{node.op} gives indices along this axis")
+        elif node.op not in _SUMS or not isinstance(r.shape(x)[axis], int):
+            r.inexact(r.axis(x, axis), (x, axis), f"{node.op} computes over this axis")
+
+
+def _contracts(axes: Axes, op: str) -> Callable[[Graph, Node], tuple[tuple[int, int], ...]]:
     def contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
-        return tuple((0, axis) for axis in axes(graph, node) or ())
+        return tuple((0, axis) for axis in axes(graph, node) or ()) if op in _SUMS else ()
 
     return contracts
 
@@ -127,16 +130,17 @@ def _relate_top(r: Relation, node: Node) -> None:
         r.set(output, [None if a == along else r.axis(x, a) for a in range(r.rank(x))])
 
 
+_INDICES = frozenset(("ArgMax", "ArgMin"))
 _SUMS = frozenset("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum CumSum LpNormalization".split())
 _REDUCTIONS = [f"Reduce{kind}" for kind in "Mean Sum Max Min Prod L1 L2 LogSum LogSumExp SumSquare".split()]
 
 RULES = {
     **{op: _reduces(reduced_axes, op) for op in _REDUCTIONS},
-    **{op: _reduces(_one(0), op) for op in ("ArgMax", "ArgMin")},
+    **{op: _reduces(_one(0), op) for op in sorted(_INDICES)},
     **{op: _computes(_softmax, op) for op in ("Softmax", "LogSoftmax", "Hardmax")},
     "LpNormalization": _computes(_one(-1), "LpNormalization"),
     "LRN": _computes(_channels, "LRN"),
     "CumSum": _computes(_second_input, "CumSum"),
     "CumProd": _computes(_second_input, "CumProd"),
-    "TopK": Rule(_relate_top),
+    "TopK": Rule(_relate_top, periodic=True),
 }

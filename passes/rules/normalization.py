@@ -100,14 +100,14 @@ def _relate_mean_variance(r: Relation, node: Node) -> None:
     r.set(node.outputs[0], r.all_axes(node.inputs[0]))
 
 
-_LAYER = Rule(_relate_layer)
+_LAYER = Rule(_relate_layer, periodic=True)
 
 RULES = {
-    "BatchNormalization": Rule(_relate_batch),
-    "InstanceNormalization": Rule(_relate_instance),
-    "GroupNormalization": Rule(_relate_group, respell=_respell_group),
+    "BatchNormalization": Rule(_relate_batch, periodic=True),
+    "InstanceNormalization": Rule(_relate_instance, periodic=True),
+    "GroupNormalization": Rule(_relate_group, respell=_respell_group, periodic=True),
     "LayerNormalization": _LAYER,
     "RMSNormalization": _LAYER,
     "SimplifiedLayerNormalization": _LAYER,
-    "MeanVarianceNormalization": Rule(_relate_mean_variance),
+    "MeanVarianceNormalization": Rule(_relate_mean_variance, periodic=True),
 }

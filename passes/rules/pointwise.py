@@ -53,4 +53,4 @@ _BROADCAST = (
     "Mod Mul Or PRelu Pow Sub Sum Where Xor"
 ).split()
 
-RULES = {**table([*_UNARY, *_BROADCAST], Rule(relate, periodic=True)), "CastLike": Rule(_relate_like)}
+RULES = {**table([*_UNARY, *_BROADCAST], Rule(relate, periodic=True)), "CastLike": Rule(_relate_like, periodic=True)}

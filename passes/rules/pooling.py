@@ -56,7 +56,7 @@ def _respell_unpool(shrink: Respell, node: Node) -> Node:
 RULES = {
     **table(
         "AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split(),
-        Rule(_relate),
+        Rule(_relate, periodic=True),
     ),
     "MaxUnpool": Rule(_relate_unpool, respell=_respell_unpool),
 }
