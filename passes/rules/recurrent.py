@@ -48,10 +48,10 @@ def _relate(r: Relation, node: Node) -> None:
 
 
 def _relate_initial(r: Relation, initial: str, state: list[Axis]) -> None:
-    """A state of zeros says nothing: it is what a layer starts from unasked."""
+    """A state of zeros of a width that only run time knows says nothing: a layer starts from zeros unasked."""
     zeros = always_zero(r.graph, initial)
     for axis, own in enumerate(r.all_axes(initial)):
-        if not zeros:
+        if own is not None or not zeros:
             r.same(state[axis], own, (initial, axis))
 
 
