@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from amcc.ir import Graph
+    from amcc.ir import Array, Graph
     from amcc.passes.channels import Channels, Removal
 
 
@@ -33,8 +34,35 @@ def first_difference(channels: Channels, removal: Removal, shrunk: Graph, tolera
                     expected = expected.take(kept[output, axis], axis)
             error = difference(np.asarray(found[output]), expected)
             if error > tolerance:
-                reads = [
-                    f"{list(graph.shape(i))} to {list(shrunk.shape(i))}" for i in node.inputs if i in shrunk.values
-                ]
-                return f"first at {node.label}: {error:.1e}, inputs {', '.join(reads)}"
+                return f"first at {node.label}: {error:.1e}, inputs {', '.join(_reads(graph, shrunk, node.inputs))}"
     return "no node differs: outputs alone"
+
+
+def _reads(graph: Graph, shrunk: Graph, inputs: Iterable[str]) -> Iterator[str]:
+    """Shapes of a node's inputs before and after."""
+    for name in filter(None, inputs):
+        before, after = (list(g.shape(name)) if name in g.values else "new" for g in (graph, shrunk))
+        yield str(before) if before == after else f"{before} to {after}"
+
+
+def failing_side(channels: Channels, removal: Removal, shrunk: Graph) -> str:
+    """Which of the two graphs does not run, and what ONNX Runtime says of it."""
+    from amcc.backends.runtime import Session
+    from amcc.errors import AmccError
+    from amcc.masking import masked_graph
+
+    for side, graph in (("shrunk", shrunk), ("masked original", masked_graph(channels, removal))):
+        try:
+            Session(graph).run(inputs_of(channels.graph, seed=0))
+        except AmccError as error:
+            return f"the {side} graph fails: {error}"
+    return "either side runs alone"
+
+
+def inputs_of(graph: Graph, seed: int) -> Mapping[str, Array]:
+    """Random inputs: as many samples as the graph is fixed to, else two."""
+    from amcc.synthetic import synthetic
+
+    leading = {graph.shape(name)[0] for name in graph.inputs if graph.shape(name)}
+    fixed = [dim for dim in leading if isinstance(dim, int)]
+    return synthetic(graph, fixed[0] if len(leading) == 1 and fixed else 2, seed=seed).inputs
