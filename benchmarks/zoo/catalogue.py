@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING
 
 from zoo.entry import Entry
@@ -13,13 +14,22 @@ if TYPE_CHECKING:
 SEED = 0
 
 
+def _rank(entry: Entry) -> int:
+    return entry.rank
+
+
 @functools.cache
 def catalogue() -> dict[str, Entry]:
-    """Every entry by name, in the order of export."""
+    """Every entry by name, in the order of export: by rank, the sources taking turns."""
     from zoo import derived, detection, timm_models, torchvision_models, transformers_models, written
 
     sources = (torchvision_models, detection, timm_models, transformers_models, written, derived)
-    found = sorted((entry for source in sources for entry in source.entries()), key=lambda entry: entry.rank)
+    turns: list[tuple[int, float, int, Entry]] = []
+    for number, source in enumerate(sources):
+        for rank, group in itertools.groupby(sorted(source.entries(), key=_rank), key=_rank):
+            members = list(group)
+            turns += [(rank, turn / len(members), number, entry) for turn, entry in enumerate(members)]
+    found = [entry for *_, entry in sorted(turns, key=lambda turn: turn[:3])]
     names = [entry.name for entry in found]
     assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
     return {entry.name: entry for entry in found}

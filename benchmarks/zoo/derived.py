@@ -141,7 +141,7 @@ def entries() -> list[Entry]:
         Entry(f"light_{name}", "light", family, graph=lambda _, name=name: _light(name), rank=1)  # type: ignore[misc]
         for name, family in LIGHT.items()
     ]
-    found += [Entry(f"ort_{name}", "ort", "after ORT's optimiser", graph=_optimised, needs=name, rank=2) for name in OPTIMISED]
+    found += [Entry(f"ort_{name}", "ort", "after ORT's optimiser", graph=_optimised, needs=name, rank=3) for name in OPTIMISED]
     found += [
         Entry(
             f"qdq_{name}",
@@ -149,7 +149,7 @@ def entries() -> list[Entry]:
             "after static quantisation",
             graph=lambda source, wide=i % 2 == 0: _quantised(source, wide),  # type: ignore[misc]
             needs=name,
-            rank=2,
+            rank=3,
         )
         for i, name in enumerate(QUANTISED)
     ]

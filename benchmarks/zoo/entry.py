@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ class Entry:
     old: bool = False
     raw: bool = True
     failure: str | None = None
-    rank: int = field(default=1)
+    rank: int = 1

@@ -64,8 +64,11 @@ def _nms(boxes: Any, scores: Any, threshold: float) -> Any:
 def _roi_align(x: Any, rois: Any, scale: float, height: int, width: int, ratio: int, aligned: bool) -> Any:
     import sys
 
+    import torch
+
     function: Any = sys.modules["torchvision.ops.roi_align"]
-    return function._roi_align(x, rois, scale, height, width, ratio, aligned)
+    with torch.compiler.set_stance("force_eager"):  # it would compile itself first, for minutes
+        return function._roi_align(x, rois, scale, height, width, ratio, aligned)
 
 
 def _roi_align_shape(x: Any, rois: Any, scale: float, height: int, width: int, ratio: int, aligned: bool) -> Any:

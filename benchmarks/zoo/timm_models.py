@@ -312,7 +312,7 @@ def entries() -> list[Entry]:
             dynamic=(0,),
             raw=name not in LARGE,
             failure=FAILURES.get(name),
-            rank=1 if name in FIRST else 4 if name in LARGE else 3,
+            rank=1 if name in FIRST else 4 if name in LARGE else 2,
         )
         for name, (family, _, _) in (ATTENTIONAL | CONVOLUTIONAL).items()
     ]

@@ -173,7 +173,7 @@ TABLE: dict[str, Tiny] = {
         {**BERT, "local_attention": 8, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2},
     ),
     "esm": Tiny("ESM", "EsmModel", {**BERT, "position_embedding_type": "rotary", "pad_token_id": 1}),
-    "canine_free_xlnet": Tiny(
+    "xlnet": Tiny(
         "XLNet", "XLNetModel", {"vocab_size": VOCABULARY, "d_model": 48, "n_layer": 2, "n_head": 4, "d_inner": 96}
     ),
     "layoutlm": Tiny("LayoutLM", "LayoutLMModel", BERT),
