@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the peers")
     parser.add_argument("--amcc", type=Path, default=ROOT, metavar="FOLDER", help="the amcc that is measured")
     parser.add_argument("--again", action="store_true", help="also what the log has")
+    parser.add_argument("--unless-ok", action="store_true", help="not what was ok in an earlier version of the tool")
     parser.add_argument("--report", action="store_true", help="run nothing, write the tables from the log")
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--csv", type=Path)
@@ -148,7 +149,8 @@ def _run(given: argparse.Namespace, log: Log) -> None:
     path = os.pathsep.join(filter(None, [str(given.amcc), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     limits = Limits(given.seconds, int(given.memory * 2**30))
-    todo = [job for job in jobs(given) if given.again or not log.has(job)]
+    skipped = log.fine if given.unless_ok else log.has
+    todo = [job for job in jobs(given) if given.again or not skipped(job)]
     run_all(todo, command, environment, log, limits, at_once=given.jobs, show=show)
 
 

@@ -114,6 +114,12 @@ class _Sample:
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
 
+    def difference(self, outputs: Mapping[str, Array]) -> float:
+        """Largest relative difference of any output."""
+        from amcc.certificate import difference
+
+        return max((difference(np.asarray(outputs[n]), np.asarray(a)) for n, a in self.outputs.items()), default=0.0)
+
 
 def _run_original(path: Path, graph: Graph, report: Reporter) -> _Sample:
     """The user's file in ONNX Runtime, untouched.
@@ -121,6 +127,7 @@ def _run_original(path: Path, graph: Graph, report: Reporter) -> _Sample:
     Raises:
         ModelError: ONNX Runtime cannot run it.
     """
+    from amcc.backends.runtime import Session
     from amcc.errors import ModelError
 
     inputs = inputs_of(graph, seed=1)
@@ -129,8 +136,9 @@ def _run_original(path: Path, graph: Graph, report: Reporter) -> _Sample:
     except Exception as error:  # the runtime's exceptions have no common base but this
         report(original="fails")
         raise ModelError(f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:300]}") from None
-    report(original="runs", original_finite=_finite(outputs))
-    return _Sample(inputs, outputs)
+    sample = _Sample(inputs, outputs)
+    report(original="runs", original_finite=_finite(outputs), captured=sample.difference(Session(graph).run(inputs)))
+    return sample
 
 
 def _run(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:

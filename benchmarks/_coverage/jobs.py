@@ -77,7 +77,15 @@ class Log:
 
     def has(self, job: Job) -> bool:
         """Whether the job ended before, in this version, on this file."""
-        key = job.key
+        return self._holds(job.key)
+
+    def fine(self, job: Job) -> bool:
+        """Whether the job ended before, in this version or well in another, on this file."""
+        key = {**job.key, "status": "ok"}
+        del key["version"]
+        return self.has(job) or self._holds(key)
+
+    def _holds(self, key: Found) -> bool:
         return any(all(line.get(k) == v for k, v in key.items()) for line in self.lines)
 
     def add(self, line: Found) -> None:

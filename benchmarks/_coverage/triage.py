@@ -33,6 +33,7 @@ def triage(results: Results) -> str:
     text += ["", table(["claim", "found", "wanted", "met"], [claim.row for claim in results.claims()])]
     text += ["", "## Reasons, over files whose reach is above 0.25", "", _reasons(ours)]
     text += ["", "## Faults", "", _faults(ours)]
+    text += ["", "## Captured otherwise than the file runs", "", _captured(ours)]
     text += ["", "## Where a peer is ahead", "", _behind(results)]
     text += ["", "## Slower than Torch-Pruning", "", _slower(results)]
     text += ["", "## Files", "", _files(ours), ""]
@@ -62,6 +63,11 @@ def _faults(lines: Sequence[Found]) -> str:
         if line["status"] not in ("ok", "exit3")
     ]
     return table(["status", "file", "cause"], rows)
+
+
+def _captured(lines: Sequence[Found]) -> str:
+    rows = [[name(line), number(line["captured"], ".1e")] for line in lines if line.get("captured", 0) > 1e-4]
+    return table(["file", "difference of the outputs"], rows)
 
 
 def _behind(results: Results) -> str:
