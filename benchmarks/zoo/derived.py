@@ -97,7 +97,7 @@ def _quantised(source: onnx.ModelProto | None, per_channel: bool) -> onnx.ModelP
 
     assert source is not None
 
-    class Data(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Data(quantization.CalibrationDataReader):
         """Two random batches."""
 
         def __init__(self) -> None:
@@ -138,16 +138,18 @@ def _feed(model: onnx.ModelProto, random: Any) -> dict[str, Any]:
 def entries() -> list[Entry]:
     """The entries of this file."""
     found = [
-        Entry(f"light_{name}", "light", family, graph=lambda _, name=name: _light(name), rank=1)  # type: ignore[misc]
+        Entry(f"light_{name}", "light", family, graph=lambda _, name=name: _light(name), rank=1)
         for name, family in LIGHT.items()
     ]
-    found += [Entry(f"ort_{name}", "ort", "after ORT's optimiser", graph=_optimised, needs=name, rank=3) for name in OPTIMISED]
+    found += [
+        Entry(f"ort_{name}", "ort", "after ORT's optimiser", graph=_optimised, needs=name, rank=3) for name in OPTIMISED
+    ]
     found += [
         Entry(
             f"qdq_{name}",
             "qdq",
             "after static quantisation",
-            graph=lambda source, wide=i % 2 == 0: _quantised(source, wide),  # type: ignore[misc]
+            graph=lambda source, wide=i % 2 == 0: _quantised(source, wide),
             needs=name,
             rank=3,
         )

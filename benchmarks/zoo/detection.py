@@ -7,6 +7,7 @@ key-point heads.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zoo import operators
@@ -113,7 +114,7 @@ def entries() -> list[Entry]:
             f"tv_{name}",
             "torchvision",
             family,
-            build=lambda name=name: _one_stage(name),  # type: ignore[misc]
+            build=partial(_one_stage, name),
             dynamic=(0,),
             raw=name in first,
             rank=1 if name in first else 3,
@@ -125,7 +126,7 @@ def entries() -> list[Entry]:
             f"tv_{name}",
             "torchvision",
             family,
-            build=lambda name=name: _two_stage(name),  # type: ignore[misc]
+            build=partial(_two_stage, name),
             raw=name in first,
             rank=1 if name in first else 4,
         )

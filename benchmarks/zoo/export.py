@@ -187,7 +187,9 @@ def _save_module(entry: Entry, folder: Path, found: dict[str, Any]) -> None:
     if not all(bool(torch.isfinite(e).all()) for e in expected):
         raise ValueError("outputs are not finite")
     found["scale"] = [float(f"{e.float().abs().max():.3g}") for e in expected]
-    found["moves"] = [float(f"{(e - o).abs().max() / (e.abs().max() + 1e-30):.3g}") for e, o in zip(expected, other, strict=True)]
+    found["moves"] = [
+        float(f"{(e - o).abs().max() / (e.abs().max() + 1e-30):.3g}") for e, o in zip(expected, other, strict=True)
+    ]
     found["parameters"] = sum(p.numel() for p in module.parameters())
     found["shapes"] = [list(i.shape) for i in inputs]
     program = _capture(entry, module, inputs, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zoo import operators
@@ -38,7 +39,11 @@ CONVOLUTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "botnet26t_256": ("BoTNet", 128, {"img_size": 128}),
     "eca_botnext26ts_256": ("ECA-BoTNeXt", 128, {"img_size": 128}),
     "eca_halonext26ts": ("ECA-HaloNeXt", 256, {}),
-    "convmixer_768_32": ("ConvMixer", 64, {"class": "convmixer.ConvMixer", "dim": 64, "depth": 4, "kernel_size": 7, "patch_size": 4}),
+    "convmixer_768_32": (
+        "ConvMixer",
+        64,
+        {"class": "convmixer.ConvMixer", "dim": 64, "depth": 4, "kernel_size": 7, "patch_size": 4},
+    ),
     "test_convnext": ("ConvNeXt", 64, {}),
     "test_convnext3": ("ConvNeXt, other options", 64, {}),
     "convnext_zepto_rms": ("ConvNeXt, RMSNorm", 64, {}),
@@ -121,7 +126,12 @@ CONVOLUTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "resnetv2_50x1_bit": (
         "BiT",
         64,
-        {"class": "resnetv2.ResNetV2", "layers": [1, 1, 1, 1], "stem_type": "fixed", "conv_layer": "@resnetv2.StdConv2d"},
+        {
+            "class": "resnetv2.ResNetV2",
+            "layers": [1, 1, 1, 1],
+            "stem_type": "fixed",
+            "conv_layer": "@resnetv2.StdConv2d",
+        },
     ),
     "resnetv2_50d_evos": ("ResNet v2, EvoNorm", 64, {}),
     "resnetv2_50d_gn": ("ResNet v2, GroupNorm", 64, {}),
@@ -205,9 +215,17 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
             "norm_layers": ["@metaformer.LayerNorm2dNoBias"] * 2 + ["@metaformer.LayerNormNoBias"] * 2,
         },
     ),
-    "gmlp_ti16_224": ("gMLP", 64, {**MIXER, "mlp_ratio": 6, "block_layer": "@mlp_mixer.SpatialGatingBlock", "mlp_layer": "@mlp_mixer.GatedMlp"}),
+    "gmlp_ti16_224": (
+        "gMLP",
+        64,
+        {**MIXER, "mlp_ratio": 6, "block_layer": "@mlp_mixer.SpatialGatingBlock", "mlp_layer": "@mlp_mixer.GatedMlp"},
+    ),
     "gmixer_12_224": ("gMixer", 64, {**MIXER, "mlp_layer": "@mlp_mixer.GluMlp", "mlp_ratio": (1.0, 4.0)}),
-    "resmlp_12_224": ("ResMLP", 64, {**MIXER, "mlp_ratio": 4, "block_layer": "@mlp_mixer.ResBlock", "norm_layer": "@mlp_mixer.Affine"}),
+    "resmlp_12_224": (
+        "ResMLP",
+        64,
+        {**MIXER, "mlp_ratio": 4, "block_layer": "@mlp_mixer.ResBlock", "norm_layer": "@mlp_mixer.Affine"},
+    ),
     "mixer_s16_224": ("MLP-Mixer", 64, MIXER),
     "mobilenetv5_base": ("MobileNet v5", 64, {}),
     "mobilevit_xxs": ("MobileViT", 64, {}),
@@ -222,7 +240,11 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
         },
     ),
     "naflexvit_base_patch16_gap": ("NaFlexViT", 64, {"depth": 2, "embed_dim": 96, "num_heads": 3}),
-    "nest_tiny": ("NesT", 64, {"class": "nest.Nest", "img_size": 64, "embed_dims": (32, 64, 96), "num_heads": (1, 2, 3), "depths": (1, 1, 2)}),
+    "nest_tiny": (
+        "NesT",
+        64,
+        {"class": "nest.Nest", "img_size": 64, "embed_dims": (32, 64, 96), "num_heads": (1, 2, 3), "depths": (1, 1, 2)},
+    ),
     "nextvit_small": ("Next-ViT", 64, {"depths": (1, 1, 5, 1)}),
     "pit_ti_224": ("PiT", 64, {"img_size": 64}),
     "pit_ti_distilled_224": ("PiT distilled", 64, {"img_size": 64}),
@@ -237,7 +259,11 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
         64,
         {"img_size": 64, "window_size": 4, "embed_dim": 32, "depths": (2, 2, 2), "num_heads": (2, 4, 8)},
     ),
-    "swin_s3_tiny_224": ("Swin S3", 64, {"img_size": 64, "window_size": (4, 4, 2, 2), "depths": (2, 2, 2, 2), "embed_dim": 48}),
+    "swin_s3_tiny_224": (
+        "Swin S3",
+        64,
+        {"img_size": 64, "window_size": (4, 4, 2, 2), "depths": (2, 2, 2, 2), "embed_dim": 48},
+    ),
     "swinv2_tiny_window8_256": (
         "Swin v2",
         64,
@@ -264,12 +290,31 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "vit_dpwee_patch16_reg1_gap_256": ("ViT, parallel", 64, _vit()),
     "samvit_base_patch16_224": ("SAM ViT", 64, _vit(depth=4, embed_dim=96, num_heads=3)),
     "vitamin_small_224": ("ViTamin", 64, {"img_size": 64, "depth": 3}),
-    "volo_d1_224": ("VOLO", 64, {"class": "volo.VOLO", "img_size": 64, "layers": (1, 1, 2, 1), "embed_dims": (48, 96, 96, 96), "num_heads": (2, 4, 4, 4)}),
+    "volo_d1_224": (
+        "VOLO",
+        64,
+        {
+            "class": "volo.VOLO",
+            "img_size": 64,
+            "layers": (1, 1, 2, 1),
+            "embed_dims": (48, 96, 96, 96),
+            "num_heads": (2, 4, 4, 4),
+        },
+    ),
     "xcit_nano_12_p16_224": ("XCiT", 64, _vit()),
 }
 
 LARGE = {"inception_v4", "inception_resnet_v2", "pnasnet5large", "mobilenetv5_base"}
-FIRST = {"res2net50_14w_8s", "test_maxvit", "levit_128s", "skresnet18", "cs3darknet_s", "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "hiera_tiny_224"}
+FIRST = {
+    "res2net50_14w_8s",
+    "test_maxvit",
+    "levit_128s",
+    "skresnet18",
+    "cs3darknet_s",
+    "swin_tiny_patch4_window7_224",
+    "xcit_nano_12_p16_224",
+    "hiera_tiny_224",
+}
 FAILURES: dict[str, str] = {}
 
 
@@ -288,7 +333,7 @@ def _build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
 
 
 def _resolved(value: Any) -> Any:
-    """"@module.name" looked up in timm.models; a pair of one and its arguments called."""
+    """ "@module.name" looked up in timm.models; a pair of one and its arguments called."""
     import timm
 
     if isinstance(value, str) and value.startswith("@"):
@@ -308,7 +353,7 @@ def entries() -> list[Entry]:
             f"timm_{name}",
             "timm",
             family,
-            build=lambda name=name: _build(name),  # type: ignore[misc]
+            build=partial(_build, name),
             dynamic=(0,),
             raw=name not in LARGE,
             failure=FAILURES.get(name),

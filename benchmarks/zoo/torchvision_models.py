@@ -5,6 +5,7 @@ The large transformers are built from their classes in a tiny configuration. Det
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zoo import operators
@@ -216,7 +217,7 @@ def entries() -> list[Entry]:
             f"tv_{name}",
             "torchvision",
             family,
-            build=lambda name=name: _classifier(name),  # type: ignore[misc]
+            build=partial(_classifier, name),
             dynamic=(0,),
             old=name in OLD,
             raw=name not in ("alexnet", "vgg11_bn"),
@@ -229,7 +230,7 @@ def entries() -> list[Entry]:
             f"tv_{name}",
             "torchvision",
             kind,
-            build=lambda name=name: _transformer(name),  # type: ignore[misc]
+            build=partial(_transformer, name),
             dynamic=(0,),
             old=name in ("vit", "swin"),
             rank=0 if name in ("vit", "swin") else 2,
@@ -237,11 +238,11 @@ def entries() -> list[Entry]:
         for name, (kind, _, _) in TRANSFORMERS.items()
     ]
     found += [
-        Entry(f"tv_{name}", "torchvision", family, lambda name=name: _segmenter(name), dynamic=(0,), rank=1)  # type: ignore[misc]
+        Entry(f"tv_{name}", "torchvision", family, partial(_segmenter, name), dynamic=(0,), rank=1)
         for name, family in SEGMENTERS.items()
     ]
     found += [
-        Entry(f"tv_{name}", "torchvision", family, lambda name=name: _video(name), dynamic=(0,), rank=2)  # type: ignore[misc]
+        Entry(f"tv_{name}", "torchvision", family, partial(_video, name), dynamic=(0,), rank=2)
         for name, family in VIDEO.items()
     ]
     found += [

@@ -26,7 +26,9 @@ def _normal(*shape: int) -> torch.Tensor:
     return torch.randn(*shape)
 
 
-def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, activation: str = "SiLU", groups: int = 1) -> Module:
+def _conv(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, activation: str = "SiLU", groups: int = 1
+) -> Module:
     from torch import nn
 
     conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
@@ -222,7 +224,9 @@ def rrdb() -> Built:
             return x + 0.2 * self.last(torch.cat(features, 1))
 
     tail = [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(24, 24, 3, 1, 1), nn.LeakyReLU(0.2)]
-    return _chain(nn.Conv2d(3, 24, 3, 1, 1), Dense(), Dense(), *tail, nn.Conv2d(24, 3, 3, 1, 1)), (_normal(2, 3, 16, 16),)
+    return _chain(nn.Conv2d(3, 24, 3, 1, 1), Dense(), Dense(), *tail, nn.Conv2d(24, 3, 3, 1, 1)), (
+        _normal(2, 3, 16, 16),
+    )
 
 
 def unet() -> Built:
@@ -244,7 +248,9 @@ def _unet(transposed: bool) -> Module:
             super().__init__()
             widths = (16, 24, 32, 48)
             pairs = list(zip((3, *widths), widths, strict=False))
-            self.down = nn.ModuleList(_chain(_conv(i, o, activation="ReLU"), _conv(o, o, activation="ReLU")) for i, o in pairs)
+            self.down = nn.ModuleList(
+                _chain(_conv(i, o, activation="ReLU"), _conv(o, o, activation="ReLU")) for i, o in pairs
+            )
             backward = list(zip(widths[::-1], widths[-2::-1], strict=False))
             self.up = nn.ModuleList(
                 nn.ConvTranspose2d(i, o, 2, 2) if transposed else nn.Upsample(scale_factor=2, mode="bilinear")

@@ -159,7 +159,6 @@ def bifpn() -> Built:
 
 def centre_points() -> Built:
     """Peaks of a heat map by max pooling, TopK, and values gathered at them (Zhou et al., 2019)."""
-    import torch
     from torch import nn
     from torch.nn import functional
 

@@ -102,7 +102,9 @@ def ds_cnn() -> Built:
 
     from zoo.written import _chain, _conv
 
-    blocks = [_chain(_conv(32, 32, groups=32, activation="ReLU"), _conv(32, 32, 1, activation="ReLU")) for _ in range(3)]
+    blocks = [
+        _chain(_conv(32, 32, groups=32, activation="ReLU"), _conv(32, 32, 1, activation="ReLU")) for _ in range(3)
+    ]
     tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 12)]
     return _chain(_conv(1, 32, 5, 2, "ReLU"), *blocks, *tail), (torch.randn(BATCH, 1, 49, 10),)
 
@@ -182,7 +184,11 @@ def conv_tasnet() -> Built:
             body: list[nn.Module] = [nn.GroupNorm(1, 32), nn.Conv1d(32, 24, 1)]
             for i in range(2):
                 inner = [nn.Conv1d(24, 32, 1), nn.PReLU(), nn.GroupNorm(1, 32)]
-                depthwise = [nn.Conv1d(32, 32, 3, padding=2**i, dilation=2**i, groups=32), nn.PReLU(), nn.Conv1d(32, 24, 1)]
+                depthwise = [
+                    nn.Conv1d(32, 32, 3, padding=2**i, dilation=2**i, groups=32),
+                    nn.PReLU(),
+                    nn.Conv1d(32, 24, 1),
+                ]
                 body += [*inner, *depthwise]
             self.body = nn.Sequential(*body, nn.Conv1d(24, 64, 1), nn.Sigmoid())
 
