@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from amcc.passes.rules import (
+    attention,
     convolution,
     einsum,
     indexing,
@@ -31,6 +32,7 @@ RULES = MappingProxyType(
         **convolution.RULES,
         **linear.RULES,
         **einsum.RULES,
+        **attention.RULES,
         **normalization.RULES,
         **pooling.RULES,
         **mixing.RULES,

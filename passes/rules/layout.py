@@ -13,7 +13,7 @@ import numpy as np
 from amcc.ir import Dim, Node, Shape
 from amcc.passes.dims import parse, product
 from amcc.passes.rules.respell import Respell
-from amcc.passes.rules.rule import Place, Rule, table
+from amcc.passes.rules.rule import Place, Rule, carry_through, table
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
@@ -24,6 +24,14 @@ def _relate_transpose(r: Relation, node: Node) -> None:
     order = node.attributes.get("perm", tuple(reversed(range(r.rank(x)))))
     assert isinstance(order, tuple)
     r.set(node.outputs[0], [r.axis(x, a) for a in order])
+
+
+def _relate_trilu(r: Relation, node: Node) -> None:
+    """The last two axes hold a triangle; all in front of them are a batch."""
+    x = node.inputs[0]
+    for axis in (r.rank(x) - 2, r.rank(x) - 1):
+        r.lock(r.axis(x, axis), (x, axis), "one side of a diagonal is set to zero")
+    r.set(node.outputs[0], [*(r.axis(x, axis) for axis in range(r.rank(x) - 2)), None, None])
 
 
 # -- Reshape and its kin -----------------------------------------------------------------------------
@@ -257,6 +265,12 @@ def _picked(r: Relation, node: Node, axes: list[int]) -> list[int]:
     return axes
 
 
+def _relate_size(r: Relation, node: Node) -> None:
+    for axis in range(r.rank(node.inputs[0])):
+        r.lock(r.axis(node.inputs[0], axis), (node.inputs[0], axis), "its elements are counted at run time")
+    carry_through(r, node)
+
+
 def _relate_constant_of_shape(r: Relation, node: Node) -> None:
     """All elements are equal, so that any of them may go."""
     r.set(node.outputs[0], [r.fresh(dim) for dim in r.shape(node.outputs[0])])
@@ -273,6 +287,9 @@ RULES = {
     "Transpose": Rule(_relate_transpose, periodic=True),
     "Reshape": Rule(_relate_reshape, respell=_respell_reshape, periodic=True),
     **table(("Flatten", "Squeeze", "Unsqueeze"), Rule(_relate_reshape, periodic=True)),
+    "Trilu": Rule(_relate_trilu, periodic=True),
+    "Range": Rule(carry_through),
+    "Size": Rule(_relate_size),
     "Shape": Rule(_relate_shape, periodic=True),
     "ConstantOfShape": Rule(_relate_constant_of_shape, respell=_respell_constant_of_shape),
 }

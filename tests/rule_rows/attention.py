@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.random_graphs import Builder
 from tests.rule_rows.row import SIDE, C, Row
 
@@ -29,7 +31,52 @@ def _constant_of_shape(b: Builder, x: str) -> str:
     return b.op("Add", x, b.op("ConstantOfShape", b.op("Concat", batch, b.ints(C, SIDE, SIDE), axis=0)))
 
 
+def _attention(b: Builder, x: str) -> str:
+    """Four queries on two keys, with a bias for every head."""
+    q = _tokens(b, x)
+    k, v = (b.op("MatMul", q, b.param(C, width)) for width in (4, 6))
+    y = b.op("Attention", q, k, v, b.param(4, 64, 64), q_num_heads=4, kv_num_heads=2)
+    return _picture(b, y, 12)
+
+
+def _rotary(b: Builder, x: str) -> str:
+    """Two heads of width 4, of which 2 positions turn; then as one head whose neighbours turn."""
+    places = b.constant(np.arange(128).reshape(2, 64))
+    y = b.op(
+        "RotaryEmbedding", _tokens(b, x), b.param(128, 1), b.param(128, 1), places, num_heads=2, rotary_embedding_dim=2
+    )
+    heads = b.op("Unsqueeze", y, b.ints(1))
+    turned = b.op("RotaryEmbedding", heads, b.param(2, 64, 4), b.param(2, 64, 4), interleaved=1)
+    return _picture(b, b.op("Squeeze", turned, b.ints(1)), C)
+
+
+def _cache(b: Builder, x: str) -> str:
+    return _picture(b, b.op("TensorScatter", b.param(2, 64, C), _tokens(b, x), b.ints(0, 3), axis=1, mode="circular"), C)
+
+
+def _range(b: Builder, x: str) -> str:
+    """The number of every sample."""
+    count = b.op("Squeeze", b.op("Slice", b.op("Shape", x), b.ints(0), b.ints(1)))
+    numbers = b.op("Range", b.constant(np.int64(0)), count, b.constant(np.int64(1)))
+    return b.op("Add", x, b.op("Reshape", b.op("Cast", numbers, to=1), b.ints(-1, 1, 1, 1)))
+
+
+def _size(b: Builder, x: str) -> str:
+    return b.op("Div", x, b.op("Cast", b.op("Size", x), to=1))
+
+
 ROWS: dict[str, Row] = {
     "ConstantOfShape": Row(_constant_of_shape, batch="batch"),
+    "Attention": Row(
+        _attention,
+        (12, SIDE, SIDE),
+        opset=23,
+        macs=2 * 64 * (C * 10 + 64 * (8 + 12)),
+    ),
+    "RotaryEmbedding": Row(_rotary, opset=23),
+    "TensorScatter": Row(_cache, opset=24),
+    "Trilu": Row(lambda b, x: b.op("Trilu", x, b.constant(np.int64(1)))),
+    "Range": Row(_range, batch="batch"),
+    "Size": Row(_size, batch="batch", free=False),
     "Einsum": Row(_einsum, (5, SIDE, SIDE), macs=2 * (3 * 64 * C * 6 + 64 * 64 * 2 * 9 + 64 * 6 * 5)),
 }
