@@ -20,9 +20,10 @@ from amcc.passes.cost import CostModel, Costs, node_macs, parameter_count, weigh
 from amcc.passes.rewrite import check_shapes, shrink
 from amcc.passes.shapes import infer
 from amcc.synthetic import synthetic
-from tests.random_graphs import random_network
+from tests.fuzz_cases import CASES
+from tests.random_graphs import Builder, random_network
 
-EXAMPLES = int(os.environ.get("AMCC_FUZZ", "150"))
+EXAMPLES = int(os.environ.get("AMCC_FUZZ", "300"))
 
 
 def random_removal(channels: Channels, random: np.random.Generator) -> dict[int, np.ndarray]:
@@ -76,6 +77,12 @@ def test_a_shrunk_graph_equals_the_masked_original(
     tmp_path_factory: pytest.TempPathFactory, seed: int, length: int
 ) -> None:
     check(random_network(seed, length), tmp_path_factory.getbasetemp() / "random.onnx", seed)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_random_networks_have_found(name: str, tmp_path: Path) -> None:
+    for seed in range(6):
+        check(CASES[name](Builder(seed)), tmp_path / "case.onnx", seed)
 
 
 def test_random_networks_do_get_smaller(tmp_path: Path) -> None:

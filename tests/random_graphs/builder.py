@@ -70,11 +70,15 @@ class Builder:
                 outputs.append(self.op("Gemm", flat, self.param(classes, n), self.param(classes), transB=1))
             else:
                 outputs.append(self.op("Add", self.op("MatMul", flat, self.param(n, classes)), self.param(classes)))
+        return self.finish(*dict.fromkeys(outputs))
+
+    def finish(self, *outputs: str) -> onnx.ModelProto:
+        """The network with these outputs."""
         graph = helper.make_graph(
             self.nodes,
             "random",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, [self.batch, 3, SIDE, SIDE])],
-            [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in dict.fromkeys(outputs)],
+            [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
             self.constants,
         )
         domains = sorted({node.domain for node in self.nodes} - {""})
