@@ -208,6 +208,15 @@ def _sum(a: Dim, b: Dim) -> Dim:
 # -- channels in blocks (com.microsoft.nchwc) ----------------------------------------------------------
 
 
+def _reorder_input(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """The channels are filled up to whole blocks, whose size is the machine's."""
+    dtype, shape = inputs[0]
+    if shape is None:
+        return ()
+    plain = _channels_first(shape) if _number(node, "channels_last") else shape
+    return [(dtype, None if plain is None else (plain[0], dims.UNKNOWN, *plain[2:]))]
+
+
 def _reorder_output(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
     dtype, shape = inputs[0]
     if shape is None:
@@ -255,6 +264,7 @@ _MICROSOFT: dict[str, Infer] = {
 
 _NCHWC: dict[str, Infer] = {
     "Conv": _like("Conv", 0, 1, 2),
+    "ReorderInput": _reorder_input,
     "ReorderOutput": _reorder_output,
     **{op: _like(op, 0) for op in ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")},
 }

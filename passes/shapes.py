@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from amcc.ir import Graph, Node, Shape, Value, verify
+from amcc.passes.branches import without_known_branches
 from amcc.passes.inputs import bind_inputs
 from amcc.passes.interpret import Interpreter
 from amcc.passes.probing import probes
@@ -15,9 +16,10 @@ from amcc.passes.sequences import without_sequences
 def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold_params: bool = True) -> Graph:
     """The graph with every shape that can be known, constants folded and dead code removed.
 
-    Sequences of tensors are spelled without them. Only the leading dimension of an input may stay dynamic
-    unasked. A shape that cannot be known stays what the graph says it is, or None. A node that becomes a constant leaves a parameter of its
-    output's name; an Identity of a parameter leaves the parameter.
+    Sequences of tensors are spelled without them, an If of a known condition as its branch. Only the leading
+    dimension of an input may stay dynamic unasked. A shape that cannot be known stays what the graph says it
+    is, or None. A node that becomes a constant leaves a parameter of its output's name; an Identity of a
+    parameter leaves the parameter.
 
     Args:
         input_shapes: sizes for dynamic dimensions of inputs; see `passes.inputs.bind_inputs`.
@@ -30,8 +32,9 @@ def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold
     if input_shapes or any(_open(graph.values[name]) for name in graph.inputs):
         graph = bind_inputs(graph, input_shapes or {})
     inferred = _interpreted(graph, fold_params)
-    spelled = without_sequences(inferred)
-    if spelled is not inferred:
+    while (spelled := without_known_branches(inferred)) is not inferred:
+        inferred = _interpreted(spelled, fold_params)
+    if (spelled := without_sequences(inferred)) is not inferred:
         inferred = _interpreted(spelled, fold_params)
     verify(inferred, after="shape inference")
     return inferred

@@ -12,8 +12,25 @@ _TEXT = "handles text"
 _POSITIONS = "its result holds positions in the whole tensor"
 _LOSS = "a loss of training, over all classes"
 
+_BODY = "read inside a body that runs by condition or in a loop"
+_BLOCKS = "channels lie in blocks; compile the model as it was before the runtime laid it out"
+_FUSED = "quantised and fused: its weights are laid out for one kernel"
+
+NCHWC = (
+    "Conv",
+    "MaxPool",
+    "AveragePool",
+    "GlobalMaxPool",
+    "GlobalAveragePool",
+    "ReorderInput",
+    "ReorderOutput",
+    "Upsample",
+)
 LOCKED = MappingProxyType(
     {
+        **dict.fromkeys(("If", "Loop", "Scan"), _BODY),
+        **{f"com.microsoft.nchwc.{op}": _BLOCKS for op in NCHWC},
+        **{f"com.microsoft.{op}": _FUSED for op in ("QAttention", "DynamicQuantizeLSTM", "QEmbedLayerNormalization")},
         "Bernoulli": _RANDOM,
         "Multinomial": _RANDOM,
         "RandomNormal": _RANDOM,

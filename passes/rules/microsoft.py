@@ -11,9 +11,10 @@ from amcc.passes.dims import per_sample
 from amcc.passes.rules import linear, pointwise
 from amcc.passes.rules.borrow import borrowed
 from amcc.passes.rules.convolution import Convolution
+from amcc.passes.rules.locked import LOCKED
 from amcc.passes.rules.microsoft_attention import RULES as ATTENTION
 from amcc.passes.rules.respell import Respell, with_attributes
-from amcc.passes.rules.rule import UNKNOWN, Monomial, Rule, table
+from amcc.passes.rules.rule import UNKNOWN, Monomial, Rule, label, table
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Relation
@@ -157,6 +158,17 @@ def _relate_embedding_norm(r: Relation, node: Node) -> None:
         r.set(output, [None, None, hidden] if rank == 3 else [None] * rank)
 
 
+# -- channels in blocks ----------------------------------------------------------------------------
+
+
+def _relate_blocked(r: Relation, node: Node) -> None:
+    """Weights lie in blocks of the machine's own size, and so do the channels."""
+    UNKNOWN.relate(r, node)
+    w = node.inputs[1]
+    for axis in (0, 1):
+        r.lock(r.axis(w, axis), (w, axis), LOCKED[label(node)])
+
+
 _PRODUCT = Rule(_relate_matmul, _matmul_macs, _matmul_contracts)
 _SKIP = Rule(_relate_skip_norm, periodic=True)
 
@@ -171,4 +183,7 @@ _MICROSOFT = {
     **ATTENTION,
 }
 
-RULES = {f"com.microsoft.{op}": rule for op, rule in _MICROSOFT.items()}
+RULES = {
+    **{f"com.microsoft.{op}": rule for op, rule in _MICROSOFT.items()},
+    "com.microsoft.nchwc.Conv": Rule(_relate_blocked, Convolution().macs),
+}

@@ -116,9 +116,16 @@ def _blockwise(b: Builder, x: str) -> str:
     return b.op("MatMulNBits", wide, weight, scales, N=5, K=32, bits=4, block_size=16, domain=MS)
 
 
+def _in_blocks(b: Builder, x: str) -> str:
+    """Sixteen channels fill the blocks of every machine."""
+    blocks = b.op("ReorderInput", b.op("Conv", x, b.param(16, C, 1, 1)), domain=f"{MS}.nchwc")
+    made = b.op("Conv", blocks, b.param(16, 16, 3, 3), b.param(16), pads=[1] * 4, domain=f"{MS}.nchwc")
+    return b.op("Conv", b.op("ReorderOutput", made, channels=16, domain=f"{MS}.nchwc"), b.param(6, 16, 1, 1))
+
+
 _PROJECTED = 2 * T * (WIDE + WIDE + 2 * C) * C
 
-ROWS = {
+_OWN = {
     f"{MS}.{op}": row
     for op, row in {
         **{op: _activation(op) for op in ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")},
@@ -134,3 +141,5 @@ ROWS = {
         "MatMulNBits": on_tokens(_blockwise, 5, macs=2 * T * (C * 32 + 32 * 5)),
     }.items()
 }
+
+ROWS = {**_OWN, f"{MS}.nchwc.Conv": Row(_in_blocks, (6, SIDE, SIDE), macs=2 * T * 16 * (C + 16 * 9 + 6))}
