@@ -168,7 +168,7 @@ def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[
         first[units] = np.minimum(first[units], position)
     signature, first = signature[:count], first[:count]
     _, group = np.unique(signature, axis=0, return_inverse=True)
-    group = group.ravel()
+    group = _told_apart(group.ravel(), tables)
     start = np.full(group.max(initial=-1) + 1, len(tables))
     np.minimum.at(start, group, first)
     lowest = np.full(len(start), count)
@@ -176,6 +176,23 @@ def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[
     order = np.lexsort((np.arange(count), lowest[group], start[group]))
     _, at, sizes = np.unique(group[order], return_index=True, return_counts=True)
     return order, sizes[np.argsort(at)].tolist()
+
+
+def _told_apart(group: Array, tables: Mapping[Place, Array]) -> Array:
+    """Units that meet in an index, rows and columns of a square grid, are of two groups: each must keep one."""
+    column = np.zeros(len(group), np.int64)
+    for table in {id(table): table for table in tables.values() if table.shape[1] > 1}.values():
+        inside = table < len(group)
+        groups = np.where(inside, np.append(group, -1)[np.minimum(table, len(group))], -1 - np.arange(table.shape[1]))
+        ordered = np.sort(groups, axis=1)
+        if not (ordered[:, 1:] == ordered[:, :-1]).any():
+            continue
+        meeting = (groups[:, :, None] == groups[:, None, :]).sum(axis=2) > 1
+        row, position = np.nonzero(meeting)
+        np.maximum.at(column, table[row, position], position)
+    if not column.any():
+        return group
+    return np.asarray(np.unique(np.stack([group, column], 1), axis=0, return_inverse=True)[1]).ravel()
 
 
 def _renumbered(tables: Mapping[Place, Array], renumber: Array, count: int) -> dict[Place, Array]:
