@@ -102,7 +102,7 @@ def _quantised(source: onnx.ModelProto | None, per_channel: bool) -> onnx.ModelP
 
         def __init__(self) -> None:
             random = np.random.default_rng(SEED)
-            self.left = [_feed(source, random) for _ in range(2)]
+            self.left = [example(source, random) for _ in range(2)]
 
         def get_next(self) -> dict[str, Any] | None:
             return self.left.pop() if self.left else None
@@ -116,7 +116,7 @@ def _quantised(source: onnx.ModelProto | None, per_channel: bool) -> onnx.ModelP
         return onnx.load(after)
 
 
-def _feed(model: onnx.ModelProto, random: Any) -> dict[str, Any]:
+def example(model: onnx.ModelProto, random: Any) -> dict[str, Any]:
     """Random inputs: dynamic axes of 2, integers below 90."""
     import numpy as np
     import onnx

@@ -165,12 +165,19 @@ def _reason(error: BaseException) -> str:
 
 
 def _save_graph(entry: Entry, folder: Path, found: dict[str, Any]) -> None:
+    import numpy as np
     import onnx
+
+    from zoo import derived
 
     assert entry.graph is not None
     source = onnx.load(folder / f"{entry.needs}.onnx") if entry.needs else None
     path = folder / f"{entry.name}.onnx"
-    onnx.save(entry.graph(source), path.with_suffix(".tmp"))
+    model = entry.graph(source)
+    outputs = _session(model.SerializeToString()).run(None, derived.example(model, np.random.default_rng(0)))
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise ValueError("outputs are not finite")
+    onnx.save(model, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
     found["files"].append(path.name)
 
@@ -179,13 +186,14 @@ def _save_module(entry: Entry, folder: Path, found: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(1)
+    torch.backends.mha.set_fastpath_enabled(False)
     module, inputs = load(entry.name)
     with torch.no_grad():
         expected = _flat(module(*inputs))
         moved = [i + 0.1 * torch.randn_like(i) if i.is_floating_point() else i.flip(-1) for i in inputs]
         other = _flat(module(*moved))
-    if not all(bool(torch.isfinite(e).all()) for e in expected):
-        raise ValueError("outputs are not finite")
+    if not expected or not all(bool(torch.isfinite(e).all()) for e in expected):
+        raise ValueError("no outputs, or not finite ones")
     found["scale"] = [float(f"{e.float().abs().max():.3g}") for e in expected]
     found["moves"] = [
         float(f"{(e - o).abs().max() / (e.abs().max() + 1e-30):.3g}") for e, o in zip(expected, other, strict=True)
@@ -193,11 +201,22 @@ def _save_module(entry: Entry, folder: Path, found: dict[str, Any]) -> None:
     found["parameters"] = sum(p.numel() for p in module.parameters())
     found["shapes"] = [list(i.shape) for i in inputs]
     program = _capture(entry, module, inputs, found)
-    if entry.raw:
-        _save(program, folder / f"{entry.name}.raw.onnx", found)
+    raw, optimised = folder / f"{entry.name}.raw.onnx", folder / f"{entry.name}.onnx"
+    _save(program, raw, found)
     program.optimize()
-    _save(program, folder / f"{entry.name}.onnx", found)
-    found["error_ort"] = _difference(folder / f"{entry.name}.onnx", inputs, expected)
+    _save(program, optimised, found)
+    try:
+        found["error_ort"] = _difference(optimised, inputs, expected)
+    except Exception as error:  # no network then; perhaps it still was before the optimiser
+        found["notes"].append(f"ONNX Runtime refuses the optimised file: {_reason(error)}")
+        _drop(optimised, found)
+        try:
+            found["error_ort"] = _difference(raw, inputs, expected)
+        except Exception:
+            _drop(raw, found)
+            raise
+    if not entry.raw and optimised.exists():
+        _drop(raw, found)
     if entry.old:
         _old(entry, module, inputs, folder, found)
 
@@ -269,22 +288,29 @@ def _flat(outputs: Any) -> list[torch.Tensor]:
     return [leaf for leaf in _pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
 
 
-def _difference(path: Path, inputs: tuple[torch.Tensor, ...], expected: list[torch.Tensor]) -> float | str:
-    """Largest relative difference between ONNX Runtime and PyTorch, or why it cannot be had."""
-    import numpy as np
+def _drop(path: Path, found: dict[str, Any]) -> None:
+    path.unlink(missing_ok=True)
+    found["files"].remove(path.name)
+
+
+def _session(model: str | bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [i.name for i in session.get_inputs()]
-        got = session.run(None, dict(zip(names, (i.numpy() for i in inputs), strict=True)))
-        pairs = [(g.astype(np.float64), e.numpy().astype(np.float64)) for g, e in zip(got, expected, strict=True)]
-        return float(f"{max(np.abs(g - e).max() / (np.abs(e).max() + 1e-30) for g, e in pairs):.2g}")
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error)[:300]}"
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _difference(path: Path, inputs: tuple[torch.Tensor, ...], expected: list[torch.Tensor]) -> float:
+    """Largest difference between ONNX Runtime and PyTorch, relative to the largest value of each output."""
+    import numpy as np
+
+    session = _session(str(path))
+    names = [i.name for i in session.get_inputs()]
+    got = session.run(None, dict(zip(names, (i.numpy() for i in inputs), strict=True)))
+    pairs = [(g.astype(np.float64), e.numpy().astype(np.float64)) for g, e in zip(got, expected, strict=True)]
+    return float(f"{max(np.abs(g - e).max() / (np.abs(e).max() + 1e-30) for g, e in pairs):.2g}")
 
 
 if __name__ == "__main__":

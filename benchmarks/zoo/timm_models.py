@@ -19,7 +19,8 @@ def _vit(side: int = 64, depth: int = 3, **options: Any) -> dict[str, Any]:
 
 
 # architecture: (family, picture side, further arguments). "class" builds that class of timm.models instead of the
-# architecture, where the latter cannot be made smaller; "@module.name" stands for a thing in timm.models.
+# architecture, where the latter cannot be made smaller; "@module.name" stands for a thing in timm.models; "fused":
+# False spells attention out, where the exporter cannot take PyTorch's operator.
 METAFORMER = {"class": "metaformer.MetaFormer", "depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)}
 MIXER = {"class": "mlp_mixer.MlpMixer", "img_size": 64, "num_blocks": 3, "embed_dim": 96}
 
@@ -183,7 +184,7 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "focalnet_tiny_srf": ("FocalNet", 64, {"class": "focalnet.FocalNet", "embed_dim": 32, "depths": (1, 1, 2, 1)}),
     "gcvit_xxtiny": ("GCViT", 224, {}),
     "gemma4_vit_167m": ("Gemma 4 ViT", 96, {"embed_dim": 96, "depth": 2, "num_heads": 3}),
-    "hiera_tiny_224": ("Hiera", 224, {"embed_dim": 32, "stages": (1, 1, 2, 1)}),
+    "hiera_tiny_224": ("Hiera", 224, {"embed_dim": 32, "stages": (1, 1, 2, 1), "fused": False}),
     "hieradet_small": ("HieraDet (SAM 2)", 128, {"embed_dim": 32, "stages": (1, 1, 2, 1), "global_att_blocks": (3,)}),
     "iformer_t": ("iFormer", 64, {}),
     "levit_128s": ("LeViT", 224, {}),
@@ -323,7 +324,9 @@ def _build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     import timm
     import torch
 
-    _, side, options = (CONVOLUTIONAL | ATTENTIONAL)[name]
+    _, side, given = (CONVOLUTIONAL | ATTENTIONAL)[name]
+    options = dict(given)
+    timm.layers.set_fused_attn(options.pop("fused", True))
     if "class" in options:
         options = {key: _resolved(value) for key, value in options.items()}
         made = _resolved("@" + options.pop("class"))(num_classes=CLASSES, **options)

@@ -173,13 +173,6 @@ TABLE: dict[str, Tiny] = {
     "vivit": Tiny(
         "ViViT", "VivitForVideoClassification", {**VISION, "num_frames": 4, "tubelet_size": [2, 8, 8]}, "pixel_video"
     ),
-    "superpoint": Tiny(
-        "SuperPoint encoder",
-        "SuperPointForKeypointDetection",
-        {},
-        "pixel_values",
-        failure="finds a number of key points that depends on the data, which no exporter can write",
-    ),
     # detection and segmentation
     "detr": Tiny(
         "DETR",
@@ -306,8 +299,8 @@ TABLE: dict[str, Tiny] = {
         "ViltModel",
         {**BERT, **VISION},
         "input_ids,pixel_values",
-        dynamic=False,
-        failure="chooses patches by data-dependent sampling",
+        failure="resizes its positions to a size that it computes from the mask: torch.export refuses "
+        "(GuardOnDataDependentSymNode in upsample_bilinear2d)",
     ),
     "blip_vision": Tiny("BLIP vision", "BlipVisionModel", VISION, "pixel_values"),
 }
