@@ -28,6 +28,7 @@ def random_network(seed: int, length: int) -> onnx.ModelProto:
     """A network of about `length` building blocks of two or three families."""
     b = Builder(seed)
     b.opset = _OPSETS[b.pick(0, len(_OPSETS) - 1)]
+    b.batch = "batch" if b.pick(0, 2) == 0 else BATCH
     weights = [weight * b.pick(0, 1) for weight in _WEIGHTS]
     families = [family for family, weight in zip(FAMILIES, weights, strict=True) for _ in range(weight)] or FAMILIES[:1]
     convolutional.conv(b, b.pool[0])

@@ -53,6 +53,30 @@ class Builder:
             return self.op(kind, x, self.ints(*axes), keepdims=int(keep))
         return self.op(kind, x, axes=list(axes), keepdims=int(keep))
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether the length of the batch is only known at run time."""
+        return self.batch != BATCH
+
+    def reshape(self, x: str, *sizes: int) -> str:
+        """A Reshape to sizes of which the first is a multiple of the batch."""
+        return self.op("Reshape", x, self.ints(-1 if self.dynamic else sizes[0], *sizes[1:]))
+
+    def expand(self, x: str, like: str, *sizes: int) -> str:
+        """An Expand to sizes of which the first is that of another tensor."""
+        return self.op("Expand", x, self._spelled(like, 1, *sizes))
+
+    def sizes(self, x: str, height: int, width: int, *, channels: int) -> str:
+        """What a Resize of this tensor is to give."""
+        return self._spelled(x, 2, BATCH, channels, height, width)
+
+    def _spelled(self, like: str, read: int, *sizes: int) -> str:
+        """Sizes as a constant; with a dynamic batch the first ones are read off a tensor at run time."""
+        if not self.dynamic:
+            return self.ints(*sizes)
+        lengths = self.op("Slice", self.op("Shape", like), self.ints(0), self.ints(read), self.ints(0))
+        return self.op("Concat", lengths, self.ints(*sizes[read:]), axis=0)
+
     def put(self, name: str, shape: tuple[int, ...]) -> None:
         """Makes a tensor available to later nodes."""
         self.pool.append((name, shape))
@@ -62,10 +86,10 @@ class Builder:
         outputs = []
         for name, shape in self.pool[-self.pick(1, 2) :]:
             n = shape[1]
-            if self.batch != BATCH or self.pick(0, 1):
+            if self.pick(0, 1):
                 flat = self.op("Flatten", self.op("GlobalAveragePool", name))
             else:
-                flat, n = self.op("Reshape", name, self.ints(BATCH, -1)), int(np.prod(shape[1:]))
+                flat, n = self.reshape(name, BATCH, int(np.prod(shape[1:]))), int(np.prod(shape[1:]))
             if self.pick(0, 1):
                 outputs.append(self.op("Gemm", flat, self.param(classes, n), self.param(classes), transB=1))
             else:

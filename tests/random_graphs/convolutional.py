@@ -145,9 +145,9 @@ def _shuffle(b: Builder, x: Tensor) -> None:
     groups = [g for g in (2, 3, 4) if c % g == 0 and c > g]
     if groups:
         g = int(b.random.choice(groups))
-        split = b.op("Reshape", name, b.ints(n, g, c // g, h, w))
+        split = b.reshape(name, n, g, c // g, h, w)
         turned = b.op("Transpose", split, perm=[0, 2, 1, 3, 4])
-        b.put(b.op("Reshape", turned, b.ints(n, -1, h, w)), (n, c, h, w))
+        b.put(b.reshape(turned, n, c, h, w), (n, c, h, w))
 
 
 def _squeeze_and_back(b: Builder, x: Tensor) -> None:
@@ -155,7 +155,7 @@ def _squeeze_and_back(b: Builder, x: Tensor) -> None:
     pooled = b.op("GlobalMaxPool", name)
     flat = b.op("Squeeze", pooled, b.ints(2, 3))
     tall = b.op("Unsqueeze", flat, b.ints(2, 3))
-    b.put(b.op("Expand", tall, b.ints(n, c, h, w)), (n, c, h, w))
+    b.put(b.expand(tall, name, n, c, h, w), (n, c, h, w))
 
 
 def _pool(b: Builder, x: Tensor) -> None:
@@ -171,7 +171,7 @@ def _resize(b: Builder, x: Tensor) -> None:
         if b.pick(0, 1):
             y = b.op("Resize", name, "", b.constant(np.array([1, 1, 2, 2], np.float32)), mode="nearest")
         else:
-            y = b.op("Resize", name, "", "", b.ints(n, c, 2 * h, 2 * w), mode="linear")
+            y = b.op("Resize", name, "", "", b.sizes(name, 2 * h, 2 * w, channels=c), mode="linear")
         b.put(y, (n, c, 2 * h, 2 * w))
 
 

@@ -70,9 +70,9 @@ def group_norm(b: Builder, x: Tensor) -> None:
         ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
         normal = b.op("InstanceNormalization", rows, b.constant(ones), b.constant(zeros), epsilon=_EPSILON)
     else:
-        rows = b.op("Reshape", name, b.ints(n, groups, c // groups * h * w))
+        rows = b.reshape(name, n, groups, c // groups * h * w)
         normal = _centred(b, rows, 2, b.constant(np.float32(1)), b.constant(np.float32(0)))
-    back = b.op("Reshape", normal, b.ints(n, c, h, w))
+    back = b.reshape(normal, n, c, h, w)
     scaled = b.op("Mul", back, b.op("Unsqueeze", scale, b.ints(1, 2)))
     b.put(b.op("Add", scaled, b.op("Unsqueeze", shift, b.ints(1, 2))), (n, c, h, w))
 

@@ -20,11 +20,11 @@ def recurrent(b: Builder, x: Tensor) -> None:
     extra = {"linear_before_reset": b.pick(0, 1)} if kind == "GRU" else {}
     y = b.op(kind, steps, *weights, hidden_size=hidden, direction=direction, outputs=2, **extra)
     if b.pick(0, 3) == 0:  # the last state gates what came in
-        state = b.op("Reshape", b.op("Transpose", y[:-1] + "1", perm=[1, 0, 2]), b.ints(n, d * hidden))
+        state = b.reshape(b.op("Transpose", y[:-1] + "1", perm=[1, 0, 2]), n, d * hidden)
         b.put(b.op("Unsqueeze", b.op("Sigmoid", state), b.ints(2, 3)), (n, d * hidden, 1, 1))
         return
     turned = b.op("Transpose", y, perm=[2, 1, 3, 0])
-    b.put(b.op("Reshape", turned, b.ints(n, d * hidden, 1, w)), (n, d * hidden, 1, w))
+    b.put(b.reshape(turned, n, d * hidden, 1, w), (n, d * hidden, 1, w))
 
 
 GROWTHS = (recurrent,)

@@ -20,7 +20,9 @@ def resize(b: Builder, x: Tensor) -> None:
             back = b.op("Transpose", b.op("Resize", last, "", scales, mode="nearest"), perm=[0, 3, 1, 2])
             b.put(back, (n, c, 2 * h, w))
         return
-    y = b.op("Resize", name, "", "", b.ints(n, c, height, width), mode=mode, coordinate_transformation_mode=how)
+    y = b.op(
+        "Resize", name, "", "", b.sizes(name, height, width, channels=c), mode=mode, coordinate_transformation_mode=how
+    )
     b.put(y, (n, c, height, width))
 
 
@@ -45,7 +47,7 @@ def grid_sample(b: Builder, x: Tensor) -> None:
     name, (n, c, _h, _w) = x
     mode = "linear" if b.opset >= 20 else "bilinear"
     padding = str(b.random.choice(["zeros", "border", "reflection"]))
-    if b.pick(0, 1):
+    if b.pick(0, 1) and not b.dynamic:
         places = b.constant(b.random.uniform(-1.1, 1.1, (n, 3, 5, 2)).astype(np.float32))
         b.put(b.op("GridSample", name, places, mode=mode, padding_mode=padding), (n, c, 3, 5))
     else:
@@ -57,7 +59,7 @@ def grid_sample(b: Builder, x: Tensor) -> None:
 def regions(b: Builder, x: Tensor) -> None:
     """Boxes cut out of the pictures."""
     name, (n, c, _h, _w) = x
-    if b.opset >= 22:  # ONNX Runtime has it up to opset 21
+    if b.opset >= 22 or b.dynamic:  # ONNX Runtime has it up to opset 21
         return
     low, high = b.random.uniform(0, 2, (3, 2)), b.random.uniform(3, 7, (3, 2))
     boxes = b.constant(np.concatenate([low, high], 1).astype(np.float32))
@@ -112,7 +114,7 @@ def chosen(b: Builder, x: Tensor) -> None:
     if (h, w) != (own_h, own_w):
         return
     order = b.op("TopK", b.reduce("ReduceMean", entry, 1), b.ints(3), outputs=2, axis=3)[:-1] + "1"
-    spread = b.op("Expand", order, b.ints(n, c, h, 3))
+    spread = b.expand(order, name, n, c, h, 3)
     b.put(b.op("GatherElements", name, spread, axis=3), (n, c, h, 3))
 
 

@@ -54,8 +54,8 @@ def cross_stage(b: Builder, x: Tensor) -> None:
         )
     joined = b.op("Concat", by, through, axis=1)
     if c % 2 == 0 and b.pick(0, 1):
-        two = b.op("Reshape", joined, b.ints(n, 2, c // 2, h, w))
-        joined = b.op("Reshape", b.op("Transpose", two, perm=[0, 2, 1, 3, 4]), b.ints(n, c, h, w))
+        two = b.reshape(joined, n, 2, c // 2, h, w)
+        joined = b.reshape(b.op("Transpose", two, perm=[0, 2, 1, 3, 4]), n, c, h, w)
     b.put(joined, (n, c, h, w))
 
 
@@ -63,11 +63,11 @@ def split_attention(b: Builder, x: Tensor) -> None:
     """ResNeSt: a softmax over two branches, for each channel."""
     name, (n, c, h, w) = x
     width, radix = b.pick(1, 4), 2
-    branches = b.op("Reshape", _conv(b, name, c, radix * width), b.ints(n, radix, width, h, w))
+    branches = b.reshape(_conv(b, name, c, radix * width), n, radix, width, h, w)
     pooled = b.reduce("ReduceMean", b.reduce("ReduceSum", branches, 1, keep=False), 2, 3)
     inner = b.pick(1, 3)
-    scores = b.op("Reshape", _conv(b, _conv(b, pooled, width, inner), inner, radix * width), b.ints(n, radix, width))
-    gate = b.op("Reshape", b.op("Softmax", scores, axis=1), b.ints(n, radix, width, 1, 1))
+    scores = b.reshape(_conv(b, _conv(b, pooled, width, inner), inner, radix * width), n, radix, width)
+    gate = b.reshape(b.op("Softmax", scores, axis=1), n, radix, width, 1, 1)
     b.put(b.reduce("ReduceSum", b.op("Mul", branches, gate), 1, keep=False), (n, width, h, w))
 
 
@@ -116,14 +116,14 @@ def shuffled_pixels(b: Builder, x: Tensor) -> None:
     if b.pick(0, 1):
         out = b.pick(1, 4)
         wide = _conv(b, name, c, 4 * out)
-        six = b.op("Reshape", wide, b.ints(n, out, 2, 2, h, w))
+        six = b.reshape(wide, n, out, 2, 2, h, w)
         turned = b.op("Transpose", six, perm=[0, 1, 4, 2, 5, 3])
         if h <= 8:
-            b.put(b.op("Reshape", turned, b.ints(n, out, 2 * h, 2 * w)), (n, out, 2 * h, 2 * w))
+            b.put(b.reshape(turned, n, out, 2 * h, 2 * w), (n, out, 2 * h, 2 * w))
     elif h % 2 == 0 and w % 2 == 0 and c <= 6:
-        six = b.op("Reshape", name, b.ints(n, c, h // 2, 2, w // 2, 2))
+        six = b.reshape(name, n, c, h // 2, 2, w // 2, 2)
         turned = b.op("Transpose", six, perm=[0, 1, 3, 5, 2, 4])
-        b.put(b.op("Reshape", turned, b.ints(n, 4 * c, h // 2, w // 2)), (n, 4 * c, h // 2, w // 2))
+        b.put(b.reshape(turned, n, 4 * c, h // 2, w // 2), (n, 4 * c, h // 2, w // 2))
 
 
 def grouped(b: Builder, x: Tensor) -> None:
@@ -133,8 +133,8 @@ def grouped(b: Builder, x: Tensor) -> None:
     width = groups * b.pick(1, 4)
     inner = _conv(b, _conv(b, name, c, width), width, width, 3, groups)
     if b.pick(0, 1):
-        five = b.op("Reshape", inner, b.ints(n, groups, width // groups, h, w))
-        inner = b.op("Reshape", b.op("Transpose", five, perm=[0, 2, 1, 3, 4]), b.ints(n, width, h, w))
+        five = b.reshape(inner, n, groups, width // groups, h, w)
+        inner = b.reshape(b.op("Transpose", five, perm=[0, 2, 1, 3, 4]), n, width, h, w)
     again = int(b.random.choice([g for g in range(1, width + 1) if width % g == 0]))
     b.put(_conv(b, inner, width, width, 1, again), (n, width, h, w))
 
@@ -167,9 +167,9 @@ def correlation(b: Builder, x: Tensor) -> None:
     if h * w > 16 or not alike:
         return
     other = alike[b.pick(0, len(alike) - 1)][0]
-    left = b.op("Transpose", b.op("Reshape", name, b.ints(n, c, h * w)), perm=[0, 2, 1])
-    product = b.op("MatMul", left, b.op("Reshape", other, b.ints(n, c, h * w)))
-    b.put(b.op("Reshape", product, b.ints(n, h * w, h, w)), (n, h * w, h, w))
+    left = b.op("Transpose", b.reshape(name, n, c, h * w), perm=[0, 2, 1])
+    product = b.op("MatMul", left, b.reshape(other, n, c, h * w))
+    b.put(b.reshape(product, n, h * w, h, w), (n, h * w, h, w))
 
 
 def weighted_fusion(b: Builder, x: Tensor) -> None:
@@ -195,7 +195,7 @@ def bottleneck_vector(b: Builder, x: Tensor) -> None:
     squeezed = b.op("Relu", b.op("Gemm", flat, b.param(code, c * h * w), b.param(code), transB=1))
     out = b.pick(1, 6)
     spread = b.op("Gemm", squeezed, b.param(code, out * h * w), b.param(out * h * w))
-    b.put(b.op("Reshape", spread, b.ints(n, out, h, w)), (n, out, h, w))
+    b.put(b.reshape(spread, n, out, h, w), (n, out, h, w))
 
 
 def coordinates(b: Builder, x: Tensor) -> None:
@@ -203,13 +203,13 @@ def coordinates(b: Builder, x: Tensor) -> None:
     name, (n, c, h, w) = x
     anchors, entries = b.pick(1, 3), b.pick(4, 7)
     raw = _conv(b, name, c, anchors * entries)
-    five = b.op("Transpose", b.op("Reshape", raw, b.ints(n, anchors, entries, h, w)), perm=[0, 1, 3, 4, 2])
+    five = b.op("Transpose", b.reshape(raw, n, anchors, entries, h, w), perm=[0, 1, 3, 4, 2])
     y = b.op("Split", b.op("Sigmoid", five), b.ints(2, 2, entries - 4), outputs=3, axis=4)
     grid = b.constant(np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), -1).astype(np.float32))
     places = b.op("Add", y, grid)
     sizes = b.op("Mul", y[:-1] + "1", b.param(anchors, 1, 1, 2))
     boxes = b.op("Concat", places, sizes, y[:-1] + "2", axis=-1)
-    flat = b.op("Reshape", b.op("Transpose", boxes, perm=[0, 4, 1, 2, 3]), b.ints(n, entries * anchors, h, w))
+    flat = b.reshape(b.op("Transpose", boxes, perm=[0, 4, 1, 2, 3]), n, entries * anchors, h, w)
     b.put(flat, (n, entries * anchors, h, w))
 
 

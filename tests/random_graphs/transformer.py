@@ -13,7 +13,7 @@ _MOST_TOKENS = 64
 def tokens(b: Builder, x: Tensor) -> Tensor:
     """`[N, C, H, W]` as `[N, H * W, C]`."""
     name, (n, c, h, w) = x
-    flat = b.op("Reshape", name, b.ints(n, c, h * w))
+    flat = b.reshape(name, n, c, h * w)
     return b.op("Transpose", flat, perm=[0, 2, 1]), (n, h * w, c)
 
 
@@ -21,7 +21,7 @@ def picture(b: Builder, name: str, shape: tuple[int, ...]) -> None:
     """`[N, H * W, C]` put back as `[N, C, H, W]`."""
     n, c, h, w = shape
     turned = b.op("Transpose", name, perm=[0, 2, 1])
-    b.put(b.op("Reshape", turned, b.ints(n, c, h, w)), shape)
+    b.put(b.reshape(turned, n, c, h, w), shape)
 
 
 def linear(b: Builder, x: str, n_in: int, n_out: int, *, bias: bool = True) -> str:
@@ -32,12 +32,12 @@ def linear(b: Builder, x: str, n_in: int, n_out: int, *, bias: bool = True) -> s
 
 def _heads(b: Builder, x: str, n: int, t: int, heads: int, width: int) -> str:
     """`[N, T, heads * width]` as `[N, heads, T, width]`."""
-    return b.op("Transpose", b.op("Reshape", x, b.ints(n, t, heads, width)), perm=[0, 2, 1, 3])
+    return b.op("Transpose", b.reshape(x, n, t, heads, width), perm=[0, 2, 1, 3])
 
 
 def _joined(b: Builder, x: str, n: int, t: int, total: int) -> str:
-    spelled = b.ints(n, t, total) if b.pick(0, 1) else b.ints(0, 0, -1)
-    return b.op("Reshape", b.op("Transpose", x, perm=[0, 2, 1, 3]), spelled)
+    turned = b.op("Transpose", x, perm=[0, 2, 1, 3])
+    return b.reshape(turned, n, t, total) if b.pick(0, 1) else b.op("Reshape", turned, b.ints(0, 0, -1))
 
 
 def _attend(b: Builder, q: str, k: str, v: str, width: int, bias: str = "") -> str:
@@ -66,7 +66,7 @@ def _fused(b: Builder, x: Tensor, heads: int, width: int) -> tuple[str, str, str
         parts = b.op("Split", qkv, b.ints(*[heads * width] * 3), outputs=3, axis=2)
         q, k, v = (_heads(b, parts[:-1] + str(i), n, t, heads, width) for i in range(3))
         return q, k, v
-    five = b.op("Reshape", qkv, b.ints(n, t, 3, heads, width))
+    five = b.reshape(qkv, n, t, 3, heads, width)
     turned = b.op("Transpose", five, perm=[2, 0, 3, 1, 4])
     if kind == 1:  # each taken out by its number
         q, k, v = (b.op("Gather", turned, b.constant(np.int64(i)), axis=0) for i in range(3))
@@ -128,8 +128,8 @@ def grouped_queries(b: Builder, x: Tensor) -> None:
     k, v = (_heads(b, linear(b, flat, d, kv * width, bias=False), n, t, kv, width) for _ in range(2))
 
     def repeated(part: str) -> str:
-        tall = b.op("Expand", b.op("Unsqueeze", part, b.ints(2)), b.ints(n, kv, times, t, width))
-        return b.op("Reshape", tall, b.ints(n, heads, t, width))
+        tall = b.expand(b.op("Unsqueeze", part, b.ints(2)), part, n, kv, times, t, width)
+        return b.reshape(tall, n, heads, t, width)
 
     if kv > 1 or b.pick(0, 1):
         k, v = repeated(k), repeated(v)
@@ -187,15 +187,15 @@ def windows(b: Builder, x: Tensor) -> None:
 
     if shifted:
         last = rolled(last, 1)
-    cut = b.op("Transpose", b.op("Reshape", last, b.ints(n, h // 2, 2, w // 2, 2, c)), perm=[0, 1, 3, 2, 4, 5])
+    cut = b.op("Transpose", b.reshape(last, n, h // 2, 2, w // 2, 2, c), perm=[0, 1, 3, 2, 4, 5])
     many = n * (h // 2) * (w // 2)
-    rows = b.op("Reshape", cut, b.ints(many, 4, c))
+    rows = b.reshape(cut, many, 4, c)
     heads, width = _sizes(b)
     q, k, v = _fused(b, (rows, (many, 4, c)), heads, width)
     mixed = _joined(b, _attend(b, q, k, v, width, _bias(b, 4, heads)), many, 4, heads * width)
     rows = linear(b, mixed, heads * width, c)
-    back = b.op("Transpose", b.op("Reshape", rows, b.ints(n, h // 2, w // 2, 2, 2, c)), perm=[0, 1, 3, 2, 4, 5])
-    whole = b.op("Reshape", back, b.ints(n, h, w, c))
+    back = b.op("Transpose", b.reshape(rows, n, h // 2, w // 2, 2, 2, c), perm=[0, 1, 3, 2, 4, 5])
+    whole = b.reshape(back, n, h, w, c)
     if shifted:
         whole = rolled(whole, -1)
     b.put(b.op("Add", name, b.op("Transpose", whole, perm=[0, 3, 1, 2])), shape)
@@ -212,7 +212,7 @@ def channel_attention(b: Builder, x: Tensor) -> None:
     q, k, v = (b.op("Transpose", part, perm=[0, 1, 3, 2]) for part in _fused(b, (flat, (n, t, d)), heads, width))
     scores = b.op("Mul", b.op("MatMul", q, b.op("Transpose", k, perm=[0, 1, 3, 2])), b.param(heads, 1, 1))
     mixed = b.op("MatMul", b.op("Softmax", scores, axis=-1), v)
-    merged = b.op("Reshape", b.op("Transpose", mixed, perm=[0, 3, 1, 2]), b.ints(n, t, heads * width))
+    merged = b.reshape(b.op("Transpose", mixed, perm=[0, 3, 1, 2]), n, t, heads * width)
     picture(b, linear(b, merged, heads * width, d), shape)
 
 
@@ -264,15 +264,15 @@ def token_mixing(b: Builder, x: Tensor) -> None:
     n, c, h, w = shape
     if h * w > _MOST_TOKENS:
         return
-    rows = b.op("Reshape", name, b.ints(n, c, h * w))
+    rows = b.reshape(name, n, c, h * w)
     if c % 2 == 0 and b.pick(0, 1):
         halves = b.op("Split", rows, b.ints(c // 2, c // 2), outputs=2, axis=1)
         gated = b.op("Mul", halves, linear(b, halves[:-1] + "1", h * w, h * w))
-        b.put(b.op("Reshape", gated, b.ints(n, c // 2, h, w)), (n, c // 2, h, w))
+        b.put(b.reshape(gated, n, c // 2, h, w), (n, c // 2, h, w))
         return
     hidden = b.pick(1, 6)
     mixed = linear(b, b.op("Relu", linear(b, rows, h * w, hidden)), hidden, h * w)
-    b.put(b.op("Reshape", b.op("Add", rows, mixed), b.ints(n, c, h, w)), shape)
+    b.put(b.reshape(b.op("Add", rows, mixed), n, c, h, w), shape)
 
 
 def standard_attention(b: Builder, x: Tensor) -> None:
@@ -296,7 +296,7 @@ def class_token(b: Builder, x: Tensor) -> None:
     name, shape = x
     n, _c, _h, _w = shape
     flat, (_, t, d) = tokens(b, x)
-    token = b.op("Expand", b.param(1, 1, d), b.ints(n, 1, d))
+    token = b.expand(b.param(1, 1, d), flat, n, 1, d)
     longer = b.op("Add", b.op("Concat", token, flat, axis=1), b.param(1, t + 1, d))
     mixed = linear(b, b.op("Relu", longer), d, d)
     first = b.op("Gather", mixed, b.constant(np.int64(0)), axis=1)
