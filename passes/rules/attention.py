@@ -57,7 +57,7 @@ def _relate_attention(r: Relation, node: Node) -> None:
     (q_heads, q_width), (heads, width), (v_heads, v_width) = map(_parts, (r, r, r), (q, k, v), sizes)
     r.same(heads, v_heads, (v, 1), _WHOLE)
     r.same(width, q_width, (q, r.rank(q) - 1), _WHOLE)
-    (count, _), (kv_count, d), (_, d_value) = sizes
+    (count, _), (kv_count, _), (_, d_value) = sizes
     repeats = count // kv_count
     whole = r.grid((heads, kv_count), (r.fresh(repeats), repeats))
     r.same(q_heads, whole, (q, 1), _WHOLE)

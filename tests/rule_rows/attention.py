@@ -51,7 +51,8 @@ def _rotary(b: Builder, x: str) -> str:
 
 
 def _cache(b: Builder, x: str) -> str:
-    return _picture(b, b.op("TensorScatter", b.param(2, 64, C), _tokens(b, x), b.ints(0, 3), axis=1, mode="circular"), C)
+    written = b.op("TensorScatter", b.param(2, 64, C), _tokens(b, x), b.ints(0, 3), axis=1, mode="circular")
+    return _picture(b, written, C)
 
 
 def _range(b: Builder, x: str) -> str:
