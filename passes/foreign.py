@@ -121,16 +121,18 @@ def _embedded(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
 # -- products --------------------------------------------------------------------------------------
 
 
-def _turned(shape: Shape | None, transposed: int) -> Shape | None:
-    return (*shape[:-2], shape[-1], shape[-2]) if shape is not None and transposed and len(shape) > 1 else shape
+def _turned(node: Node, side: str, shape: Shape | None) -> Shape | None:
+    """The operand's shape as it is multiplied."""
+    if shape is not None and len(shape) > 2 and _number(node, f"transBatch{side}"):
+        shape = (*shape[1:-1], shape[0], shape[-1])
+    if shape is not None and len(shape) > 1 and _number(node, f"trans{side}"):
+        shape = (*shape[:-2], shape[-1], shape[-2])
+    return shape
 
 
 def _fused_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
-    if _number(node, "transBatchA") or _number(node, "transBatchB"):
-        return ()
     (dtype, a), (_, b) = inputs[:2]
-    turned = [(dtype, _turned(a, _number(node, "transA"))), (dtype, _turned(b, _number(node, "transB")))]
-    return [_standard("MatMul", {}, turned)]
+    return [_standard("MatMul", {}, [(dtype, _turned(node, "A", a)), (dtype, _turned(node, "B", b))])]
 
 
 def _integer_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:

@@ -23,53 +23,50 @@ if TYPE_CHECKING:
 # -- products --------------------------------------------------------------------------------------
 
 
-def _contracted(graph: Graph, node: Node) -> tuple[int, int]:
-    """The axes of A and of B that are summed over."""
-    a, b = (len(graph.shape(name)) for name in node.inputs[:2])
-    inner_a = a - (2 if node.attributes.get("transA", 0) and a > 1 else 1)
-    inner_b = b - (1 if node.attributes.get("transB", 0) or b == 1 else 2)
-    return inner_a, inner_b
+def _order(node: Node, side: str, rank: int) -> list[int]:
+    """The operand's axes in the order in which they are multiplied: `transBatch` has the rows in front."""
+    order = list(range(rank))
+    if rank > 2 and node.attributes.get(f"transBatch{side}", 0):
+        order = [*order[1:-1], 0, order[-1]]
+    if rank > 1 and node.attributes.get(f"trans{side}", 0):
+        order[-2:] = reversed(order[-2:])
+    return order
 
 
-def _free(graph: Graph, node: Node) -> tuple[int | None, int | None]:
-    """The axes of A and of B that the last two of the result are made of."""
-    inner = _contracted(graph, node)
-    ranks = [len(graph.shape(name)) for name in node.inputs[:2]]
-    first, second = (None if rank < 2 else 2 * rank - 3 - i for rank, i in zip(ranks, inner, strict=True))
+def _orders(graph: Graph, node: Node) -> tuple[list[int], list[int]]:
+    first, second = (_order(node, s, len(graph.shape(v))) for s, v in zip("AB", node.inputs[:2], strict=True))
     return first, second
 
 
 def _relate_matmul(r: Relation, node: Node) -> None:
-    """`[..., M, K] x [..., K, N]`, either one transposed in its last two axes."""
-    if node.attributes.get("transBatchA", 0) or node.attributes.get("transBatchB", 0):
-        UNKNOWN.relate(r, node)
-        return
+    """`[..., M, K] x [..., K, N]`, either one with its axes in another order."""
     a, b = node.inputs[:2]
-    inner_a, inner_b = _contracted(r.graph, node)
-    r.same(r.axis(a, inner_a), r.axis(b, inner_b), (b, inner_b))
-    rank_a, rank_b = r.rank(a), r.rank(b)
-    batch = max(rank_a, rank_b) - 2
+    first, second = _orders(r.graph, node)
+    r.same(r.axis(a, first[-1]), r.axis(b, second[max(len(second) - 2, 0)]), (b, second[max(len(second) - 2, 0)]))
+    batch = max(len(first), len(second)) - 2
     out = []
     for axis in range(batch):
-        sides = [(v, axis - batch + rank - 2) for v, rank in ((a, rank_a), (b, rank_b))]
-        wide = [(v, own) for v, own in sides if own >= 0 and r.shape(v)[own] != 1]
+        sides = [(v, order, axis - batch + len(order) - 2) for v, order in ((a, first), (b, second))]
+        wide = [(v, order[own]) for v, order, own in sides if own >= 0 and r.shape(v)[order[own]] != 1]
         for place in wide[1:]:
             r.same(r.axis(*wide[0]), r.axis(*place), place)
         out.append(r.axis(*wide[0]) if wide else None)
-    out += [r.axis(v, own) for v, own in zip((a, b), _free(r.graph, node), strict=True) if own is not None]
+    out += [r.axis(a, first[-2])] * (len(first) > 1) + [r.axis(b, second[-1])] * (len(second) > 1)
     r.set(node.outputs[0], out)
 
 
 def _matmul_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
+    """The product of the result's axes and the contracted one, named by a weight's own axes where there is a weight."""
     (a, b), y = node.inputs[:2], node.outputs[0]
-    free = [(v, own) for v, own in zip((a, b), _free(graph, node), strict=True) if own is not None]
+    first, second = _orders(graph, node)
+    free = [(a, first[-2])] * (len(first) > 1) + [(b, second[-1])] * (len(second) > 1)
     batch = [(y, axis) for axis in range(len(graph.shape(y)) - len(free))]
-    inner_a, inner_b = _contracted(graph, node)
-    return (Monomial(1, (*batch, *free, (a, inner_a) if a in graph.params else (b, inner_b))),)
+    inner = (a, first[-1]) if a in graph.params else (b, second[max(len(second) - 2, 0)])
+    return (Monomial(1, (*batch, *free, inner)),)
 
 
 def _matmul_contracts(graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
-    return ((0, _contracted(graph, node)[0]),)
+    return ((0, _orders(graph, node)[0][-1]),)
 
 
 # -- weights in blocks -----------------------------------------------------------------------------

@@ -123,6 +123,23 @@ def _in_blocks(b: Builder, x: str) -> str:
     return b.op("Conv", b.op("ReorderOutput", made, channels=16, domain=f"{MS}.nchwc"), b.param(6, 16, 1, 1))
 
 
+def _blockwise_with_points(b: Builder, x: str) -> str:
+    """Rows of scales and zero points, and a bias; two zero points share a byte."""
+    wide = b.op("MatMul", x, b.param(C, 32))
+    weight, points = (b.constant(b.random.integers(0, 256, s, dtype=np.uint8)) for s in ((5, 2, 8), (5, 1)))
+    inputs = (wide, weight, b.param(5, 2, positive=True), points, "", b.param(5))
+    return b.op("MatMulNBits", *inputs, N=5, K=32, bits=4, block_size=16, domain=MS)
+
+
+def _rotary_heads(b: Builder, x: str) -> str:
+    """`[2, 4, 64, 4]`: heads apart."""
+    heads = b.op("Reshape", b.op("MatMul", x, b.param(C, 16)), b.ints(2, T, 4, 4))
+    apart = b.op("Transpose", heads, perm=[0, 2, 1, 3])
+    places = b.constant(np.zeros(1, np.int64))
+    turned = b.op("RotaryEmbedding", apart, places, b.param(T, 2), b.param(T, 2), interleaved=1, domain=MS)
+    return b.op("Reshape", b.op("Transpose", turned, perm=[0, 2, 1, 3]), b.ints(2, T, 16))
+
+
 _PROJECTED = 2 * T * (WIDE + WIDE + 2 * C) * C
 
 _OWN = {
@@ -143,3 +160,23 @@ _OWN = {
 }
 
 ROWS = {**_OWN, f"{MS}.nchwc.Conv": Row(_in_blocks, (6, SIDE, SIDE), macs=2 * T * 16 * (C + 16 * 9 + 6))}
+
+
+def _turned_batches(b: Builder, x: str) -> str:
+    """`[64, 2, 8]`, whose rows stand in front of the batch."""
+    front = b.op("Transpose", x, perm=[1, 0, 2])
+    weight = b.op("Expand", b.param(1, C, 6), b.ints(2, C, 6))
+    return b.op("FusedMatMul", front, weight, transBatchA=1, domain=MS)
+
+
+FORMS = {
+    f"{MS}.FusedMatMul batches": on_tokens(_turned_batches, 6, macs=2 * T * C * 6),
+    f"{MS}.Attention plain": on_tokens(
+        lambda b, x: b.op("Attention", x, b.param(C, 3 * WIDE), b.param(3 * WIDE), num_heads=3, scale=0.3, domain=MS),
+        WIDE,
+        macs=2 * T * C * 3 * WIDE + 2 * 2 * T * T * WIDE,
+    ),
+    f"{MS}.MatMulNBits points": on_tokens(_blockwise_with_points, 5, macs=2 * T * (C * 32 + 32 * 5)),
+    f"{MS}.RotaryEmbedding heads": on_tokens(_rotary_heads, 16, macs=2 * T * C * 16),
+}
+"""Further forms of the operators, each a row of its own."""

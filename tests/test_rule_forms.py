@@ -1,4 +1,4 @@
-"""Convolutions and recurrent layers in unusual forms."""
+"""Operators in less usual forms, each a row of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.rule_rows import convolution, quantized, recurrent
+from tests.rule_rows import convolution, microsoft, quantized, recurrent
 from tests.test_rules import check_row
 
-FORMS = {**convolution.FORMS, **quantized.FORMS, **recurrent.FORMS}
+FORMS = {**convolution.FORMS, **quantized.FORMS, **recurrent.FORMS, **microsoft.FORMS}
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
