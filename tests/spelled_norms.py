@@ -191,11 +191,11 @@ FORMS: dict[str, tuple[Spelled, str]] = {
     "batch norm": (batch_norm, FREE),
     "response norm": (channels_last(response_norm), INEXACT),
     "spatial attention": (spatial_attention, INEXACT),
-    "efficient channel attention": (efficient_channel_attention, LOCKED),
+    "efficient channel attention": (efficient_channel_attention, INEXACT),
     "selective kernel": (selective_kernel, FREE),
     "split attention": (split_attention, BOTH),
     "cross-covariance": (cross_covariance, FREE),
     "attention": (channels_last(attention), FREE),
     "attention of merged heads": (channels_last(attention_of_merged_heads), FREE),
-    "local response": (local_response, LOCKED),
+    "local response": (local_response, INEXACT),
 }

@@ -18,6 +18,7 @@ from amcc.ir import Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.rules.respell import Respell, with_attributes
 from amcc.passes.rules.rule import Monomial, Rule
+from amcc.passes.rules.sliding import numbers, slid
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
@@ -33,6 +34,7 @@ class Convolution:
         summed: position of what is added to the result, -1 if there is none.
         transposed: the weight is `[I, O/G, k...]`, not `[O, I/G, k...]`.
         last: whether channels come last, whatever the node's `channels_last` says.
+        deformable: where the kernel reads is data.
     """
 
     x: int = 0
@@ -42,6 +44,7 @@ class Convolution:
     summed: int = -1
     transposed: bool = False
     last: bool = False
+    deformable: bool = False
 
     def rule(self) -> Rule:
         """The rule of the operator."""
@@ -69,10 +72,14 @@ class Convolution:
                 r.same(out, r.axis(param, 0), (param, 0))
         result: list[Axis] = [r.axis(x, 0), *[None] * (r.rank(y) - 1)]
         result[along] = out
+        space = [] if self.deformable else [axis for axis in range(1, r.rank(y)) if axis != along]
+        strides = numbers(node, "strides", len(space))
+        for axis, window, stride in zip(space, r.shape(w)[2:], strides, strict=False):
+            result[axis] = slid(r, node, x, y, axis, window if isinstance(window, int) else 2, stride)
         r.set(y, result)
         if self.summed >= 0 and (other := node.input(self.summed)):
-            for axis in (0, along):
-                r.same(result[axis], r.axis(other, axis), (other, axis))
+            for axis, own in enumerate(result):
+                r.same(own, r.axis(other, axis), (other, axis))
 
     def _relate_groups(self, r: Relation, node: Node, channels: Axis, groups: int) -> Axis:
         """Ties the input channels to groups and positions; gives the output channels."""
@@ -94,10 +101,10 @@ class Convolution:
         """Every output (transposed: every input) position does `k` MACs for each pair of channels it ties."""
         w = node.inputs[self.weight]
         kernel = math.prod(per_sample(d) for d in graph.shape(w)[2:])
-        grid = graph.shape(node.inputs[self.x] if self.transposed else node.outputs[0])
-        along = self.channel_axis(node, len(grid))
-        positions = math.prod(per_sample(d) for a, d in enumerate(grid) if a != along)
-        return (Monomial(kernel * positions, ((w, 0), (w, 1))),)
+        grid = node.inputs[self.x] if self.transposed else node.outputs[0]
+        along = self.channel_axis(node, len(graph.shape(grid)))
+        positions = tuple((grid, axis) for axis in range(len(graph.shape(grid))) if axis != along)
+        return (Monomial(kernel, ((w, 0), (w, 1), *positions)),)
 
     def contracts(self, graph: Graph, node: Node) -> tuple[tuple[int, int], ...]:
         """Sums over the input channels."""
@@ -122,7 +129,7 @@ def _respell_groups(shrink: Respell, node: Node, name: str, x: str, axis: int) -
     return node if left == groups else with_attributes(node, **{name: left})
 
 
-_DEFORMABLE = Convolution(bias=3)
+_DEFORMABLE = Convolution(bias=3, deformable=True)
 
 
 def _relate_deformable(r: Relation, node: Node) -> None:
