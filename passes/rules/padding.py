@@ -44,7 +44,7 @@ def _relate_pad(r: Relation, node: Node) -> None:
     can_respell = not node.input(1) or r.constant(node.input(1)) is not None
     out: list[Axis] = []
     for axis, (before, after) in enumerate(_pads(r.graph, node)):
-        whole = r.axis(x, axis)
+        whole = r.axis(x, axis, single=before != 0 or after != 0)
         if before is None or after is None:
             r.lock(whole, (x, axis), "padded by lengths that only run time knows")
             whole = None
@@ -122,6 +122,6 @@ def _respell_center(shrink: Respell, node: Node) -> Node:
 
 
 RULES = {
-    "Pad": Rule(_relate_pad, respell=_respell_pad),
-    "CenterCropPad": Rule(_relate_center, respell=_respell_center),
+    "Pad": Rule(_relate_pad, respell=_respell_pad, periodic=True),
+    "CenterCropPad": Rule(_relate_center, respell=_respell_center, periodic=True),
 }

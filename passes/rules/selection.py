@@ -31,17 +31,33 @@ def _pointed(graph: Graph, node: Node) -> tuple[int, int]:
     return first, first + depth if isinstance(depth, int) else len(graph.shape(node.inputs[0]))
 
 
-def _places(graph: Graph, node: Node) -> Array | None:
-    """`[n]` places in the merged axes that constant indices point into; None if only run time knows."""
+def _rows(graph: Graph, node: Node) -> tuple[Array, list[int]] | None:
+    """Constant indices `[q..., k]`, none negative, and the lengths they point into; None if only run time knows."""
     first, end = _pointed(graph, node)
     indices, lengths = graph.params.get(node.inputs[1]), graph.shape(node.inputs[0])[first:end]
     sizes = [n for n in lengths if isinstance(n, int)]
     if indices is None or first or len(sizes) < len(lengths):
         return None
-    rows = indices.reshape(-1, len(sizes))
-    rows = np.where(rows < 0, rows + sizes, rows)
-    places: Array = np.asarray(np.ravel_multi_index(tuple(rows.T), sizes))
-    return places
+    return np.where(indices < 0, indices + sizes, indices), sizes
+
+
+def _lines(rows: Array) -> list[tuple[int | None, Array]] | None:
+    """If every pointed axis is read along an axis of `q` of its own: for each that axis and the indices there.
+
+    The axis is None where one index stands for all; the result is None if the indices are no such grid.
+    """
+    found: list[tuple[int | None, Array]] = []
+    for axis in range(rows.shape[-1]):
+        column = rows[..., axis]
+        along = [q for q in range(column.ndim) if (column != column.take([0], q)).any()]
+        if len(along) > 1:
+            return None
+        q = along[0] if along else None
+        found.append(
+            (q, column.reshape(-1)[:1] if q is None else np.moveaxis(column, q, 0).reshape(column.shape[q], -1)[:, 0])
+        )
+    used = [q for q, _ in found if q is not None]
+    return found if len(used) == len(set(used)) else None
 
 
 def _merged(r: Relation, value: str, axes: range) -> Axis:
@@ -64,14 +80,37 @@ def _relate_gather_nd(r: Relation, node: Node) -> None:
     for axis in range(first):
         batch.append(r.axis(x, axis))
         r.same(batch[-1], r.axis(indices, axis), (indices, axis))
-    places, chosen = _places(r.graph, node), _merged(r, x, range(first, end))
-    if places is not None:
-        middle = r.split(None if chosen is None else chosen[places], _lengths(r, indices, depth), (x, first))
-    else:
+    known = _rows(r.graph, node)
+    if known is None:
         for axis in range(first, end):
             r.lock(r.axis(x, axis), (x, axis), _AT_RUN_TIME)
         middle = [r.axis(indices, axis) for axis in range(first, depth)]
+    else:
+        middle = _chosen(r, x, *known)
     r.set(node.outputs[0], [*batch, *middle, *(r.axis(x, axis) for axis in range(end, r.rank(x)))])
+
+
+def _chosen(r: Relation, x: str, rows: Array, sizes: list[int]) -> list[Axis]:
+    """The axes `q...` of what constant indices read."""
+    lengths, lines = rows.shape[:-1], _lines(rows)
+    if lines is None:
+        whole = _merged(r, x, range(len(sizes)))
+        return r.split(None if whole is None else whole[_flat(rows, sizes)], lengths, (x, 0))
+    middle: list[Axis] = [None] * len(lengths)
+    for axis, (q, line) in enumerate(lines):
+        own = r.axis(x, axis)
+        if own is None:
+            continue
+        if q is None:
+            r.lock(own[line], (x, axis), "taken out as a single index")
+        else:
+            middle[q] = own[line]
+    return middle
+
+
+def _flat(rows: Array, sizes: list[int]) -> Array:
+    """`[n]` places in the merged axes."""
+    return np.asarray(np.ravel_multi_index(tuple(rows.reshape(-1, len(sizes)).T), sizes))
 
 
 def _relate_scatter_nd(r: Relation, node: Node) -> None:
@@ -79,29 +118,45 @@ def _relate_scatter_nd(r: Relation, node: Node) -> None:
     x, indices, updates = node.inputs[:3]
     _, end = _pointed(r.graph, node)
     depth = r.rank(indices) - 1
-    places, pointed = _places(r.graph, node), _merged(r, x, range(end))
-    if places is not None:
-        put = _merged(r, updates, range(depth))
-        r.same(put, None if pointed is None else pointed[places], (updates, 0), "written over an axis that stays")
-    else:
+    known = _rows(r.graph, node)
+    if known is None:
         for axis in range(end):
             r.lock(r.axis(x, axis), (x, axis), _AT_RUN_TIME)
         for axis in range(depth):
             r.lock(r.axis(updates, axis), (updates, axis), _AT_RUN_TIME)
+    else:
+        _written(r, x, updates, *known)
     for axis in range(end, r.rank(x)):
         own = axis - end + depth
         r.same(r.axis(x, axis), r.axis(updates, own), (updates, own))
     r.set(node.outputs[0], r.all_axes(x))
 
 
-def _lengths(r: Relation, value: str, end: int) -> list[int]:
-    return [n for n in r.shape(value)[:end] if isinstance(n, int)]
+def _written(r: Relation, x: str, updates: str, rows: Array, sizes: list[int]) -> None:
+    """What is put in at constant indices goes with the place that it is put at."""
+    why = "written over an axis that stays"
+    lengths, lines = rows.shape[:-1], _lines(rows)
+    if lines is None:
+        whole, put = _merged(r, x, range(len(sizes))), _merged(r, updates, range(len(lengths)))
+        r.same(put, None if whole is None else whole[_flat(rows, sizes)], (updates, 0), why)
+        return
+    taken: set[int] = set()
+    for axis, (q, line) in enumerate(lines):
+        own = r.axis(x, axis)
+        if q is None:
+            r.lock(None if own is None else own[line], (x, axis), "written at a single index")
+        else:
+            taken.add(q)
+            r.same(r.axis(updates, q), None if own is None else own[line], (updates, q), why)
+    for q in range(len(lengths)):
+        if q not in taken:
+            r.lock(r.axis(updates, q), (updates, q), "written to the same places again")
 
 
 def _respell_nd(shrink: Respell, node: Node) -> Node:
     """Constant indices lose the rows of what is gone, and point past it."""
     x, array = node.inputs[0], shrink.constant(node.inputs[1])
-    if array is None or _places(shrink.graph, node) is None:
+    if array is None or _rows(shrink.graph, node) is None:
         return node
     rows = node.inputs[2] if node.op == "ScatterND" else node.outputs[0]
     for axis in range(array.ndim - 1):
@@ -193,7 +248,7 @@ RULES = {
     "ScatterND": Rule(_relate_scatter_nd, respell=_respell_nd),
     "GatherElements": Rule(_relate_gather_elements),
     **table(("Scatter", "ScatterElements"), Rule(_relate_scatter_elements)),
-    "Compress": Rule(_relate_compress),
-    "ReverseSequence": Rule(_relate_reverse),
-    "OneHot": Rule(_relate_one_hot),
+    "Compress": Rule(_relate_compress, periodic=True),
+    "ReverseSequence": Rule(_relate_reverse, periodic=True),
+    "OneHot": Rule(_relate_one_hot, periodic=True),
 }

@@ -49,4 +49,8 @@ def _relate_det(r: Relation, node: Node) -> None:
     r.set(node.outputs[0], [r.axis(x, axis) for axis in range(r.rank(x) - 2)])
 
 
-RULES = {"DFT": Rule(_relate_dft), "STFT": Rule(_relate_stft), "Det": Rule(_relate_det)}
+RULES = {
+    "DFT": Rule(_relate_dft, periodic=True),
+    "STFT": Rule(_relate_stft, periodic=True),
+    "Det": Rule(_relate_det, periodic=True),
+}

@@ -126,7 +126,7 @@ def _relate_regions(r: Relation, node: Node) -> None:
 def _relate_depth_to_space(r: Relation, node: Node) -> None:
     """All `b*b` input channels of an output channel go with it."""
     x, y = node.inputs[0], node.outputs[0]
-    channels, block = r.axis(x, 1), node.attributes["blocksize"]
+    channels, block = r.axis(x, 1, single=True), node.attributes["blocksize"]
     assert isinstance(block, int)
     first = _text(node, "mode", "DCR") == "CRD"
     r.set(y, [r.axis(x, 0), _blocks(r, node, channels, block * block, together=first), None, None])
@@ -144,7 +144,7 @@ def _blocks(r: Relation, node: Node, channels: Axis, block: int, *, together: bo
 
 def _relate_space_to_depth(r: Relation, node: Node) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    channels, block = r.axis(x, 1), node.attributes["blocksize"]
+    channels, block = r.axis(x, 1, single=True), node.attributes["blocksize"]
     assert isinstance(block, int)
     r.set(y, [r.axis(x, 0), None if channels is None else np.tile(channels, block * block), None, None])
 
@@ -152,7 +152,7 @@ def _relate_space_to_depth(r: Relation, node: Node) -> None:
 def _relate_col2im(r: Relation, node: Node) -> None:
     """Columns `[N, C * block, L]` are summed up into pictures `[N, C, ...]`."""
     x, y = node.inputs[0], node.outputs[0]
-    channels, (whole, n) = r.axis(x, 1), (r.shape(x)[1], r.shape(y)[1])
+    channels, (whole, n) = r.axis(x, 1, single=True), (r.shape(x)[1], r.shape(y)[1])
     out: Axis = None
     if isinstance(whole, int) and isinstance(n, int):
         out = _blocks(r, node, channels, whole // n, together=True)
@@ -162,11 +162,11 @@ def _relate_col2im(r: Relation, node: Node) -> None:
 
 
 RULES = {
-    **table(("Resize", "Upsample"), Rule(_relate_resize, respell=_respell_resize)),
-    "GridSample": Rule(_relate_grid_sample),
+    **table(("Resize", "Upsample"), Rule(_relate_resize, respell=_respell_resize, periodic=True)),
+    "GridSample": Rule(_relate_grid_sample, periodic=True),
     "AffineGrid": Rule(_relate_affine_grid),
-    **table(("RoiAlign", "MaxRoiPool"), Rule(_relate_regions)),
-    "DepthToSpace": Rule(_relate_depth_to_space),
-    "SpaceToDepth": Rule(_relate_space_to_depth),
-    "Col2Im": Rule(_relate_col2im),
+    **table(("RoiAlign", "MaxRoiPool"), Rule(_relate_regions, periodic=True)),
+    "DepthToSpace": Rule(_relate_depth_to_space, periodic=True),
+    "SpaceToDepth": Rule(_relate_space_to_depth, periodic=True),
+    "Col2Im": Rule(_relate_col2im, periodic=True),
 }

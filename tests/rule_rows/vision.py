@@ -101,6 +101,7 @@ def _det(b: Builder, x: str) -> str:
 
 
 ROWS: dict[str, Row] = {
+    "BitCast": Row(lambda b, x: b.op("BitCast", b.op("BitCast", x, to=6), to=1), opset=26),
     "Pad": Row(lambda b, x: b.op("Pad", x, b.ints(0, 2, 1, 0, 0, 3, 1, 0)), (13, 10, SIDE)),
     "CenterCropPad": Row(lambda b, x: b.op("CenterCropPad", x, b.ints(C, 5), axes=[1, 2]), (C, 5, SIDE), opset=18),
     "Resize": Row(lambda b, x: b.op("Resize", x, "", "", b.ints(2, C, 5, 11), mode="linear"), (C, 5, 11)),
