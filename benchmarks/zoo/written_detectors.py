@@ -251,12 +251,12 @@ def hypernetwork() -> Built:
     class Hyper(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.code = _conv(3, 16, 3, 2), nn.Parameter(torch.randn(8))
+            self.stem, self.embedding = _conv(3, 16, 3, 2), nn.Parameter(torch.randn(8))
             self.make = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 24 * 16 * 9))
             self.head = nn.Linear(24, 10)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            weight = self.make(self.code).view(24, 16, 3, 3) * 0.1
+            weight = self.make(self.embedding).view(24, 16, 3, 3) * 0.1
             return self.head(functional.relu(functional.conv2d(self.stem(x), weight, padding=1)).mean((2, 3)))
 
     return Hyper(), (_normal(BATCH, 3, 32, 32),)
