@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from amcc.ir import Node
 
 if TYPE_CHECKING:
@@ -13,17 +15,23 @@ if TYPE_CHECKING:
 def slid(r: Relation, node: Node, x: str, y: str, axis: int, window: int, stride: int) -> Axis:
     """The axis of y that a window slides over in x.
 
-    One index wide, it leaves the axis as it is. Wider, with a result of the same length, it sees other neighbours once
-    indices are gone: inexact. Any other result has an axis of its own, and that of x stays whole.
+    One index wide, it leaves the axis as it is. Wider, it sees other neighbours once indices are gone: inexact; an
+    index goes with the window around it, and where the result is shorter, both ends stay. With strides all stay.
     """
-    own = r.axis(x, axis)
+    own, shorter = r.axis(x, axis), r.shape(y)[axis]
     if own is None:
         return None
-    if stride != 1 or r.shape(x)[axis] != r.shape(y)[axis]:
+    lost = len(own) - shorter if isinstance(shorter, int) else -1
+    if stride != 1 or lost < 0 or (window == 1 and lost):
         r.lock(own, (x, axis), f"{node.op} slides over this axis")
         return None
     if window > 1:
-        r.inexact(own, (x, axis), f"{node.op} slides over this axis")
+        inner = own[lost // 2 : len(own) - (lost - lost // 2)]
+        r.inexact(inner, (x, axis), f"{node.op} slides over this axis")
+        if lost:
+            ends = np.concatenate([own[: lost // 2], own[len(own) - (lost - lost // 2) :]])
+            r.lock(ends, (x, axis), f"{node.op} slides over this axis from end to end")
+        return inner
     return own
 
 
