@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
@@ -39,6 +40,34 @@ def test_what_a_form_leaves_free(name: str, tmp_path: Path) -> None:
     assert bool(exact) == (FORMS[name][1] in (FREE, BOTH))
     assert not any(g.inexact for g in exact)
     check(model, path, 1)
+
+
+@pytest.mark.parametrize("by", ["means", "BatchNormalization"])
+def test_standardised_weights_become_constants_whatever_their_size(by: str, tmp_path: Path) -> None:
+    b = Builder(0)
+    weight, wide = b.param(130, 64, 3, 3), 64 * 9
+    rows = b.op("Reshape", weight, b.ints(1, 130, -1))
+    mean = b.op("ReduceMean", rows, axes=[0, 2])
+    centred = b.op("Sub", rows, b.op("Reshape", mean, b.ints(1, 130, 1)))
+    variance = b.op("ReduceMean", b.op("Mul", centred, centred), axes=[0, 2])
+    if by == "means":
+        deviation = b.op(
+            "Sqrt", b.op("Add", b.op("Reshape", variance, b.ints(1, 130, 1)), b.constant(np.float32(1e-6)))
+        )
+        normal = b.op("Mul", b.op("Div", centred, deviation), b.constant(np.float32(wide**-0.5)))
+    else:
+        flat = [b.op("Reshape", x, b.ints(130)) for x in (mean, variance)]
+        scale = b.constant(np.full(130, wide**-0.5, np.float32))
+        normal = b.op("BatchNormalization", rows, scale, b.constant(np.zeros(130, np.float32)), *flat)
+    x = b.op("Conv", "x", b.param(64, 3, 1, 1), b.param(64))
+    x = b.op("Conv", x, b.op("Reshape", normal, b.ints(130, 64, 3, 3)), pads=[1] * 4)
+    b.put(b.op("Conv", x, b.param(4, 130, 1, 1)), (2, 4, SIDE, SIDE))
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    graph = infer(from_onnx(path))
+    assert all(node.inputs[1] in graph.params for node in graph.nodes if node.op == "Conv")
+    assert [(g.size, g.inexact) for g in analyze(graph).groups] == [(64, False), (130, False), (4, False)]
+    check(b.model(), path, 0)
 
 
 def test_heads_merged_with_a_batch_of_unknown_size(tmp_path: Path) -> None:
