@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 
@@ -39,4 +40,16 @@ def random_network(seed: int, length: int) -> onnx.ModelProto:
     return b.model()
 
 
-__all__ = ["BATCH", "SIDE", "Builder", "Tensor", "random_network"]
+def optimised(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The network after ONNX Runtime's own fusions."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(path)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(path)
+
+
+__all__ = ["BATCH", "SIDE", "Builder", "Tensor", "optimised", "random_network"]
