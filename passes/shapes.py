@@ -58,7 +58,7 @@ def _without_unread(graph: Graph) -> Graph:
     read = {*graph.outputs, *graph.consumers}
 
     def trimmed(node: Node) -> Node:
-        if all(output in read for output in node.outputs):
+        if all(output in read for output in node.outputs) or node.attributes.get("training_mode", 0):
             return node
         optional = optional_outputs(node.op, node.domain, graph.opsets.get(node.domain, 1))
         outputs = ["" if i in optional and o not in read else o for i, o in enumerate(node.outputs)]

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amcc.certificate import certify
 from amcc.frontends.from_onnx import from_onnx
 from amcc.passes.channels import analyze
+from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
 from tests.random_graphs import Builder
 from tests.spelled_norms import BOTH, FORMS, FREE, INEXACT, LOCKED, SIDE, C
-from tests.test_exactness import check
+from tests.test_exactness import check, random_removal
 
 
 def network(names: list[str], seed: int, batch: int | str = 2) -> onnx.ModelProto:
@@ -68,6 +70,23 @@ def test_standardised_weights_become_constants_whatever_their_size(by: str, tmp_
     assert all(node.inputs[1] in graph.params for node in graph.nodes if node.op == "Conv")
     assert [(g.size, g.inexact) for g in analyze(graph).groups] == [(64, False), (130, False), (4, False)]
     check(b.model(), path, 0)
+
+
+def test_weights_standardised_at_run_time(tmp_path: Path) -> None:
+    """Normalised as a batch in training: statistics over input channels are inexact, output channels go exactly."""
+    b, path = Builder(0), tmp_path / "model.onnx"
+    rows = b.op("Reshape", b.param(6, C, 3, 3), b.ints(1, 6, -1))
+    zeros, ones = (b.constant(np.full(6, value, np.float32)) for value in (0, 1))
+    normal = b.op("BatchNormalization", rows, b.param(6, positive=True), zeros, zeros, ones, outputs=3, training_mode=1)
+    x = b.op("Conv", "x", b.param(C, 3, 1, 1), b.param(C))
+    x = b.op("Conv", x, b.op("Reshape", normal, b.ints(6, C, 3, 3)), pads=[1] * 4)
+    b.put(b.op("Conv", x, b.param(4, 6, 1, 1)), (2, 4, SIDE, SIDE))
+    onnx.save(b.model(), path)
+    channels = analyze(infer(from_onnx(path), fold_params=False))
+    assert {(g.size, g.inexact) for g in channels.groups} == {(C, True), (6, False), (4, False)}
+    for seed in range(3):
+        removal = random_removal(channels, np.random.default_rng(seed))
+        assert certify(path, channels, removal, shrink(channels, removal)).passed
 
 
 def test_heads_merged_with_a_batch_of_unknown_size(tmp_path: Path) -> None:

@@ -23,12 +23,16 @@ def _over(r: Relation, node: Node, axes: Iterable[int]) -> None:
 
 
 def _relate_batch(r: Relation, node: Node) -> None:
-    """Parameters `[C]` go with the channels of `[N, C, ...]`; statistics are constants."""
-    training = any(node.outputs[1:]) or node.attributes.get("training_mode", 0)
-    if training or node.attributes.get("spatial", 1) == 0:
+    """Parameters `[C]` go with the channels of `[N, C, ...]`. In training the statistics are over all other axes."""
+    training = bool(node.attributes.get("training_mode", 0))
+    if (any(node.outputs[1:]) and not training) or node.attributes.get("spatial", 1) == 0:
         UNKNOWN.relate(r, node)
         return
+    rank = r.rank(node.inputs[0])
+    _over(r, node, (0, *range(2, rank)) if training else ())
     _scaled(r, node)
+    for output in filter(None, node.outputs[1:]):
+        r.set(output, [r.axis(node.inputs[0], 1)])
 
 
 def _relate_instance(r: Relation, node: Node) -> None:
