@@ -233,16 +233,17 @@ def _approximations(
     relation: Relation, solution: Solution, roots: Array, renumber: Array, sizes: Sequence[int]
 ) -> tuple[Approximation, ...]:
     """What rules called inexact, where units are free there."""
-    starts = np.cumsum([0, *sizes])
-    found: dict[tuple[str, str, int], Approximation] = {}
+    group_of = np.searchsorted(np.cumsum([0, *sizes]), renumber[: len(roots)], side="right") - 1
+    known: dict[int, tuple[int, ...]] = {}
+    found: dict[Reason, dict[int, None]] = {}
     for cuts, reason in relation.approximations:
-        units = np.intersect1d(solution.table(cuts), roots)
-        if units.size:
-            numbers = np.searchsorted(starts, renumber[np.searchsorted(roots, units)], side="right") - 1
-            groups = tuple(np.unique(numbers).tolist())
-            key = (reason.node, reason.value, reason.axis)
-            found[key] = Approximation(reason.value, reason.axis, reason.node, reason.op, reason.text, groups)
-    return tuple(found.values())
+        if id(cuts) not in known:
+            units = np.unique(solution.table(cuts))
+            units = units[np.isin(units, roots, assume_unique=True)]
+            known[id(cuts)] = tuple(np.unique(group_of[np.searchsorted(roots, units)]).tolist())
+        if known[id(cuts)]:
+            found.setdefault(reason, {}).update(dict.fromkeys(known[id(cuts)]))
+    return tuple(Approximation(r.value, r.axis, r.node, r.op, r.text, tuple(sorted(g))) for r, g in found.items())
 
 
 def _names(firsts: Sequence[Slice]) -> list[str]:
