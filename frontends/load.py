@@ -36,9 +36,10 @@ def load(
         source = named_function(source, option="MODEL")
     if isinstance(source, str | Path):
         from amcc.frontends.from_onnx import from_onnx
+        from amcc.passes.picks import picks_first
         from amcc.passes.shapes import infer
 
-        return infer(from_onnx(source, input_shapes=input_shapes))
+        return picks_first(infer(from_onnx(source, input_shapes=input_shapes)))
     if input_shapes:
         raise ModelError("--input-shape is for ONNX files", hint="shape the example inputs instead")
     return _from_torch(source, example_inputs)
@@ -69,5 +70,6 @@ def _from_torch(source: Any, example_inputs: Any) -> Graph:
             hint="pass example_inputs, or let the factory return (module, example_inputs)",
         )
     from amcc.frontends.from_torch import from_torch
+    from amcc.passes.picks import picks_first
 
-    return from_torch(source, example_inputs)
+    return picks_first(from_torch(source, example_inputs))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
 
 
-def _listed(source: Relation | Respell, node: Node, attribute: str, index: int) -> list[int] | None:
+def listed(source: Relation | Respell, node: Node, attribute: str, index: int) -> list[int] | None:
     """A list of ints from an attribute (older opsets) or from a constant input; None if only run time knows."""
     said = node.attributes.get(attribute)
     if isinstance(said, tuple):
@@ -91,14 +91,14 @@ def _respell_split(shrink: Respell, node: Node) -> Node:
 # -- Slice, Gather ---------------------------------------------------------------------------------
 
 
-def _slices(source: Relation | Respell, node: Node) -> dict[int, slice | None] | None:
+def slices(source: Relation | Respell, node: Node) -> dict[int, slice | None] | None:
     """By axis what is taken, None where only run time knows; None if it knows not even the axes.
 
     An axis of unknown length counts as whole: nothing is known of its indices.
     """
     shape = source.graph.shape(node.inputs[0])
-    starts, ends = _listed(source, node, "starts", 1), _listed(source, node, "ends", 2)
-    axes, steps = _listed(source, node, "axes", 3), _listed(source, node, "steps", 4)
+    starts, ends = listed(source, node, "starts", 1), listed(source, node, "ends", 2)
+    axes, steps = listed(source, node, "axes", 3), listed(source, node, "steps", 4)
     if axes is None:
         if node.input(3) or not (known := starts or ends):
             return None
@@ -126,15 +126,15 @@ def _python_slice(start: int, end: int, step: int, n: int) -> slice:
 def _relate_slice(r: Relation, node: Node) -> None:
     """An index map, at any step; bounds that only run time knows lock their axis."""
     x, y = node.inputs[0], node.outputs[0]
-    slices = _slices(r, node)
-    if slices is None:
+    ranges = slices(r, node)
+    if ranges is None:
         UNKNOWN.relate(r, node)
         return
     out: list[Axis] = []
     for axis in range(r.rank(x)):
-        whole = r.axis(x, axis, single=axis in slices)
-        if whole is not None and axis in slices:
-            taken = slices[axis]
+        whole = r.axis(x, axis, single=axis in ranges)
+        if whole is not None and axis in ranges:
+            taken = ranges[axis]
             if taken is None:
                 r.lock(whole, (x, axis), "cut out between bounds that only run time knows")
             whole = None if taken is None else whole[taken]
@@ -144,14 +144,14 @@ def _relate_slice(r: Relation, node: Node) -> None:
 
 def _respell_slice(shrink: Respell, node: Node) -> Node:
     """What is left of each range: again a range, at any step, or else a Gather."""
-    x, slices = node.inputs[0], _slices(shrink, node)
-    if slices is None or not any((x, axis) in shrink.cut for axis in slices):
+    x, ranges = node.inputs[0], slices(shrink, node)
+    if ranges is None or not any((x, axis) in shrink.cut for axis in ranges):
         return node
     bounds: list[tuple[int, int, int]] = []
     odd: dict[int, Array] = {}
-    starts, ends = _listed(shrink, node, "starts", 1) or [], _listed(shrink, node, "ends", 2) or []
-    steps = _listed(shrink, node, "steps", 4) or [1] * len(starts)
-    for (axis, taken), *spelled in zip(slices.items(), starts, ends, steps, strict=True):
+    starts, ends = listed(shrink, node, "starts", 1) or [], listed(shrink, node, "ends", 2) or []
+    steps = listed(shrink, node, "steps", 4) or [1] * len(starts)
+    for (axis, taken), *spelled in zip(ranges.items(), starts, ends, steps, strict=True):
         start, end, step = spelled
         if (x, axis) in shrink.cut and taken is not None:
             kept = shrink.kept(x, axis)
@@ -162,7 +162,7 @@ def _respell_slice(shrink: Respell, node: Node) -> Node:
                 odd[axis] = places
             start, end, step = found or (0, _END, 1)
         bounds.append((start, end, step))
-    node = _gathered_first(shrink, node, odd, sole=len(odd) == len(slices))
+    node = _gathered_first(shrink, node, odd, sole=len(odd) == len(ranges))
     return node if node.op == "Gather" else _with_bounds(shrink, node, bounds)
 
 
