@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
+import amcc.certificate
 from amcc.certificate import certify
 from amcc.frontends.from_onnx import from_onnx
 from amcc.ir import Graph, Node
@@ -188,3 +189,19 @@ def test_integer_weights_count_and_weigh_as_what_they_stand_for(tmp_path: Path) 
 def test_quantisation_is_never_folded() -> None:
     for op in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "MatMulInteger"):
         assert not foldable(Node(op, op, ("x",), ("y",)))
+
+
+def test_a_rounding_the_other_way_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step with one input is chance, the same with every input is a fault; whoever does not round has one try."""
+    found = iter([1e-2, 2e-2, 1e-6, 1e-2, 3e-1])
+    monkeypatch.setattr(amcc.certificate, "_errors", lambda *_: {"y": next(found)})
+    path = tmp_path / "model.onnx"
+    quantised(plain(), path)
+    _, channels, removal = _cut(path, 0)
+    shrunk = shrink(channels, removal)
+    assert certify(path, channels, removal, shrunk).error == 1e-6
+    onnx.save(plain(), path)
+    _, channels, removal = _cut(path, 0)
+    certificate = certify(path, channels, removal, shrink(channels, removal))
+    assert (certificate.error, certificate.passed) == (1e-2, False)
+    assert next(found) == 3e-1
