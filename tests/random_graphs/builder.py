@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import onnx
+import onnx.defs
 from onnx import TensorProto, helper, numpy_helper
 
 BATCH, SIDE = 2, 8
@@ -42,10 +45,25 @@ class Builder:
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
         """Adds a node; gives its first output."""
+        inputs, attributes = self._old_spelling(kind, inputs, attributes) if self.opset < 13 else (inputs, attributes)
         number = len(self.nodes)
         names = [f"t{number}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{number}", **attributes))
         return names[0]
+
+    def _old_spelling(
+        self, kind: str, inputs: tuple[str, ...], attributes: dict[str, object]
+    ) -> tuple[tuple[str, ...], dict[str, object]]:
+        """Before opset 13: lists as attributes, and only operators that there were."""
+        if not onnx.defs.has(kind) or _first_opset(kind) > self.opset:
+            raise LookupError(f"opset {self.opset} has no {kind}")
+        if kind == "Resize":
+            inputs = tuple(name or self.constant(np.zeros(0, np.float32)) for name in inputs)
+        written = {"Split": "split", "Squeeze": "axes", "Unsqueeze": "axes"}.get(kind)
+        if written and len(inputs) > 1:
+            arrays = {c.name: c for c in self.constants}
+            return inputs[:1], {**attributes, written: numpy_helper.to_array(arrays[inputs[1]]).tolist()}
+        return inputs, attributes
 
     def reduce(self, kind: str, x: str, *axes: int, keep: bool = True) -> str:
         """A reduction over some axes, spelled as the opset wants it."""
@@ -108,6 +126,12 @@ class Builder:
         domains = sorted({node.domain for node in self.nodes} - {""})
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+@cache
+def _first_opset(kind: str) -> int:
+    schemas = onnx.defs.get_all_schemas_with_history()
+    return min(schema.since_version for schema in schemas if schema.name == kind and not schema.domain)
 
 
 Tensor = tuple[str, tuple[int, ...]]

@@ -14,7 +14,7 @@ def _weight(b: Builder, *shape: int, axis: int) -> str:
     """An int8 weight with one scale, or one a channel, dequantised."""
     stored = b.constant(b.random.integers(-100, 100, shape).astype(np.int8))
     n = shape[axis]
-    if b.pick(0, 1):
+    if b.opset >= 13 and b.pick(0, 1):
         scales = b.constant(b.random.uniform(0.002, 0.01, n).astype(np.float32))
         return b.op("DequantizeLinear", stored, scales, b.constant(np.zeros(n, np.int8)), axis=axis)
     return b.op("DequantizeLinear", stored, b.constant(np.float32(0.005)), b.constant(np.int8(0)))
