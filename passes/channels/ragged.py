@@ -1,0 +1,160 @@
+"""Rows of numbers of unlike lengths in two flat arrays, so that no row is a Python object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amcc.ir import Array
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Row i is `items[starts[i] : starts[i + 1]]`.
+
+    Attributes:
+        starts: `[n + 1]`, ascending from 0.
+        items: the numbers of all rows, one row after the other.
+    """
+
+    starts: Array
+    items: Array
+
+    @classmethod
+    def of_sizes(cls, sizes: Array, items: Array) -> Ragged:
+        """Consecutive rows of these lengths."""
+        return cls(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]), items)
+
+    @classmethod
+    def of_sets(cls, row: Array, items: Array, count: int) -> Ragged:
+        """`count` rows that hold each of their numbers (`>= 0`) once, ascending; `row` says whose each item is."""
+        span = int(items.max(initial=0)) + 1
+        keys = ascending(row * span + items)
+        row, items = np.divmod(keys, span)
+        return cls.of_sizes(np.bincount(row, minlength=count), items)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of all parts, in order."""
+        sizes = [part.sizes for part in parts]
+        empty = np.zeros(0, np.int64)
+        return cls.of_sizes(np.concatenate([empty, *sizes]), np.concatenate([empty, *(p.items for p in parts)]))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def sizes(self) -> Array:
+        """`[n]` the length of each row."""
+        return np.diff(self.starts)
+
+    @property
+    def row(self) -> Array:
+        """The row of each item."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def take(self, rows: Array) -> Ragged:
+        """Some rows, in the order given."""
+        sizes = self.sizes[rows]
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        where = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
+        return Ragged(starts, self.items[where])
+
+    def where(self, keep: Array) -> Ragged:
+        """The rows with only the items that `keep` marks."""
+        counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
+        return Ragged(counts[self.starts], self.items[keep])
+
+    def any(self, mark: Array) -> Array:
+        """`[n]` whether a row has an item that `mark` marks."""
+        counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(mark)])
+        found: Array = counts[self.starts[1:]] > counts[self.starts[:-1]]
+        return found
+
+    def replaced(self, at: Array, rows: Ragged) -> Ragged:
+        """Every item x with `at[x] >= 0` replaced by the numbers of row `at[x]` of `rows`; rows are sets."""
+        where = at[self.items]
+        swapped = where >= 0
+        sizes = np.ones(len(where), np.int64)
+        new = rows.take(where[swapped])
+        sizes[swapped] = new.sizes
+        items = np.repeat(self.items, sizes)
+        items[np.repeat(swapped, sizes)] = new.items
+        return Ragged.of_sets(np.repeat(self.row, sizes), items, len(self))
+
+    def table(self, fill: int) -> Array:
+        """`[n, k]` the rows side by side, the shorter ones filled up."""
+        sizes = self.sizes
+        result = np.full((len(self), int(sizes.max(initial=1))), fill, np.int64)
+        result[np.arange(result.shape[1]) < sizes[:, None]] = self.items
+        return result
+
+
+class Growing:
+    """Rows that only grow."""
+
+    def __init__(self) -> None:
+        self._starts, self._items = np.zeros(64, np.int64), np.zeros(256, np.int64)
+        self._count = 0
+
+    @property
+    def rows(self) -> Ragged:
+        """All rows so far."""
+        starts = self._starts[: self._count + 1]
+        return Ragged(starts, self._items[: starts[-1]])
+
+    def add(self, rows: Ragged) -> Array:
+        """The numbers of the new rows."""
+        first, end = self._count, int(self._starts[self._count])
+        self._starts = _room(self._starts, first + len(rows) + 1)
+        self._items = _room(self._items, end + len(rows.items))
+        self._starts[first : first + len(rows) + 1] = rows.starts + end
+        self._items[end : end + len(rows.items)] = rows.items
+        self._count += len(rows)
+        return np.arange(first, self._count)
+
+
+def _room(array: Array, size: int) -> Array:
+    if size <= len(array):
+        return array
+    return np.concatenate([array, np.zeros(max(size, 2 * len(array)) - len(array), array.dtype)])
+
+
+def ascending(numbers: Array) -> Array:
+    """The distinct numbers in order (`np.unique` hashes, which is slower on what is almost sorted)."""
+    numbers = np.sort(numbers, kind="stable")  # runs that ascend are merged
+    new = np.ones(len(numbers), bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
+    return numbers[new]
+
+
+def among(numbers: Array, ordered: Array) -> Array:
+    """Whether each number is one of some ascending ones."""
+    if not len(ordered):
+        return np.zeros(len(numbers), bool)
+    found: Array = ordered[np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)] == numbers
+    return found
+
+
+def distinct(table: Array) -> tuple[Array, Array]:
+    """The first position of each distinct row of `[n, k]` numbers `>= 0`, and for each row which one it is."""
+    first, inverse = np.zeros(1, np.int64), np.zeros(len(table), np.int64)
+    for column in table.T:
+        keys = inverse * (int(column.max(initial=0)) + 1) + column
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)
+
+
+def merged(count: int, a: Array, b: Array) -> Array:
+    """Union-find over all pairs `a[i] = b[i]` at once: `[count]` the smallest number equal to each."""
+    parent = np.arange(count)
+    while len(a):
+        a, b = parent[a], parent[b]
+        differ = a != b
+        a, b = a[differ], b[differ]
+        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
+        while (parent != (up := parent[parent])).any():
+            parent = up
+    return parent

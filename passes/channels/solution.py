@@ -1,0 +1,71 @@
+"""What a system of cut sets comes to: which units each index holds, and what froze it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amcc.ir import Array
+from amcc.passes.channels.ragged import Ragged
+
+if TYPE_CHECKING:
+    from amcc.passes.channels.cutsets import CutSets
+
+FREE = np.iinfo(np.int64).max
+
+
+class Solution:
+    """Atoms merged, replaced or locked: what is left is free, and one unit each.
+
+    Args:
+        root: by atom, the atom that stands for it.
+        at: by root, its row in `images` if it is replaced, else -1.
+        images: what roots are replaced by: atoms that stand for themselves.
+        tags: by atom that stands for itself, the tag of the lock that holds it, or `FREE`.
+    """
+
+    def __init__(self, cuts: CutSets, root: Array, at: Array, images: Ragged, tags: Array) -> None:
+        self._cuts = cuts
+        self._root = root
+        self._at = at
+        self._images = images
+        self._tags = tags
+
+    def normal(self, cut: int) -> frozenset[int]:
+        """The units of a cut set; empty if the index never goes."""
+        return frozenset(self.table(np.array([cut]))[0].tolist()) - {-1}
+
+    def units(self, cuts: Array) -> Ragged:
+        """The units of each cut set of an axis, ascending."""
+        rows = self._expanded(cuts)
+        return rows.where(self._tags[rows.items] == FREE)
+
+    def table(self, cuts: Array) -> Array:
+        """`[n, k]` the units of each cut set of an axis, ascending, -1 filling."""
+        if self._is_plain(cuts):
+            root = self._root[cuts]
+            return np.where(self._tags[root] == FREE, root, -1)[:, None]
+        distinct, inverse = np.unique(cuts, return_inverse=True)
+        table: Array = self.units(distinct).table(-1)[inverse.ravel()]
+        return table
+
+    def frozen(self, cuts: Array) -> dict[int, int]:
+        """How many indices of an axis stay for good because of each lock, by tag."""
+        if self._is_plain(cuts):
+            tags = self._tags[self._root[cuts]]
+        else:
+            rows = self._expanded(cuts)
+            tags = self._tags[rows.items]
+            held = rows.where(~np.repeat(rows.any(tags == FREE), rows.sizes))
+            held = Ragged.of_sets(held.row, self._tags[held.items] + 1, len(cuts))
+            tags = held.items - 1
+        found, counts = np.unique(tags, return_counts=True)
+        return {t: n for t, n in zip(found.tolist(), counts.tolist(), strict=True) if 0 <= t < FREE}
+
+    def _is_plain(self, cuts: Array) -> bool:
+        return bool(cuts.min(initial=0) >= 0 and (self._at[self._root[cuts]] < 0).all())
+
+    def _expanded(self, cuts: Array) -> Ragged:
+        atoms = self._cuts.atoms(cuts)
+        return Ragged(atoms.starts, self._root[atoms.items]).replaced(self._at, self._images)
