@@ -17,10 +17,12 @@ import numpy as np
 from amcc.artifacts import hashes
 from amcc.certificate import Certificate, certify
 from amcc.errors import InputError, VerificationError
+from amcc.frontends.from_onnx import from_onnx
 from amcc.frontends.load import load
 from amcc.ir import Graph, Shape
 from amcc.passes.channels import analyze
 from amcc.passes.rewrite import shrink
+from amcc.passes.shapes import infer
 from amcc.plan import Plan
 from amcc.planning import removal_of
 from amcc.stages import model_file
@@ -62,7 +64,7 @@ def verify(
     pure = shrink(channels, removal)
     shipped = pure
     if (folder / "model.onnx").is_file():
-        shipped = load(folder / "model.onnx", input_shapes=input_shapes)
+        shipped = infer(from_onnx(folder / "model.onnx", input_shapes=input_shapes))
         _check_ends(pure, shipped)
         checks.append(_check_weights(pure, shipped, exact=summary.recover == "none"))
         shipped = _with_original_weights(pure, shipped)

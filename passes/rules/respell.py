@@ -83,8 +83,11 @@ class Respell:
     def with_entries(self, node: Node, index: int, entries: Sequence[int | None]) -> Node:
         """The node, whose input `index` spells a shape at run time, with some entries replaced by numbers."""
         old = node.inputs[index]
-        if all(entry is None for entry in entries):
+        known = [entry for entry in entries if entry is not None]
+        if not known:
             return node
+        if len(known) == len(entries):
+            return self.with_constant(node, index, np.array(known, np.int64))
         told = self.add(node, np.array([entry is not None for entry in entries]), "told")
         numbers = self.add(node, np.array([entry or 0 for entry in entries], np.int64), "numbers")
         described = Value(f"{node.name}/{old}/told", "int64", (len(entries),))
