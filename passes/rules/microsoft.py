@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from amcc.passes.rules.respell import Respell, with_attributes
 from amcc.passes.rules.rule import UNKNOWN, Monomial, Rule, label, table
 
 if TYPE_CHECKING:
-    from amcc.passes.channels.relation import Relation
+    from amcc.passes.channels.relation import Axis, Relation
 
 
 # -- products --------------------------------------------------------------------------------------
@@ -81,36 +82,38 @@ def _int(node: Node, name: str) -> int:
 def _relate_blockwise(r: Relation, node: Node) -> None:
     """Weights `[N, blocks, bytes]` of a few bits each, a scale for each block of each row.
 
-    What goes in is cut in whole blocks; zero points may share a byte between blocks, which then stay.
+    What goes in is cut in whole blocks; where zero points of several blocks share a byte, in as many at once.
     """
     x, w, scales = node.inputs[:3]
     points, order, bias = node.input(3), node.input(4), node.input(5)
-    rows, blocks, size = _int(node, "N"), int(per_sample(r.shape(w)[1])), _int(node, "block_size")
-    out = r.axis(w, 0)
-    by_row = "goes with all of its row"
-    shared = bool(order) or _int(node, "weight_prepacked") != 0
-    if shared:
-        r.lock(out, (w, 0), "its weights are in no plain order")
-    columns = None if shared or points else r.axis(w, 1)
-    r.axis(w, 1)
-    spread = None if columns is None else np.repeat(columns, size)[: _int(node, "K")]
+    rows, blocks = _int(node, "N"), per_sample(r.shape(w)[1])
+    out, columns = r.axis(w, 0), r.axis(w, 1)
+    if order or _int(node, "weight_prepacked"):
+        for axis, own in enumerate((out, columns)):
+            r.lock(own, (w, axis), "its weights are in no plain order")
+    spread = None if columns is None else np.repeat(columns, _int(node, "block_size"))[: _int(node, "K")]
     r.same(r.axis(x, -1), spread, (x, r.rank(x) - 1), "weights are quantised in blocks")
-    if columns is None:
-        r.lock(r.axis(w, 1), (w, 1), "zero points of several blocks share a byte")
-    for param, inner in ((scales, (columns, blocks)), (points, None)):
-        if not param:
-            continue
-        if r.rank(param) == 2:
-            r.same(out, r.axis(param, 0), (param, 0))
-            r.same(inner[0] if inner else None, r.axis(param, 1), (param, 1))
-        else:
-            length = r.shape(param)[0]
-            assert isinstance(length, int)
-            whole = r.grid((out, rows), inner or (None, length // rows))
-            r.same(r.axis(param, 0), whole, (param, 0), by_row)
+    _relate_per_block(r, scales, out, rows, columns, blocks)
+    if points:
+        held = math.prod(per_sample(d) for d in r.shape(points)) // rows
+        shared = r.fresh(held) if held < blocks else columns
+        if held < blocks:
+            each = None if shared is None else np.repeat(shared, 8 // _int(node, "bits"))[:blocks]
+            r.same(columns, each, (w, 1), "zero points of several blocks share a byte")
+        _relate_per_block(r, points, out, rows, shared, held)
     if bias:
         r.same(out, r.axis(bias, 0), (bias, 0))
     r.set(node.outputs[0], [*(r.axis(x, a) for a in range(r.rank(x) - 1)), out])
+
+
+def _relate_per_block(r: Relation, param: str, out: Axis, rows: int, columns: Axis, count: int) -> None:
+    """Numbers for each of `count` blocks of each row, as `[N, count]` or `[N * count]`."""
+    if r.rank(param) == 2:
+        r.same(out, r.axis(param, 0), (param, 0))
+        r.same(columns, r.axis(param, 1), (param, 1))
+    else:
+        whole = r.grid((out, rows), (columns, count))
+        r.same(r.axis(param, 0), whole, (param, 0), "goes with its row and its block")
 
 
 def _blockwise_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:

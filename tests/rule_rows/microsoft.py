@@ -124,11 +124,11 @@ def _in_blocks(b: Builder, x: str) -> str:
 
 
 def _blockwise_with_points(b: Builder, x: str) -> str:
-    """Rows of scales and zero points, and a bias; two zero points share a byte."""
-    wide = b.op("MatMul", x, b.param(C, 32))
-    weight, points = (b.constant(b.random.integers(0, 256, s, dtype=np.uint8)) for s in ((5, 2, 8), (5, 1)))
-    inputs = (wide, weight, b.param(5, 2, positive=True), points, "", b.param(5))
-    return b.op("MatMulNBits", *inputs, N=5, K=32, bits=4, block_size=16, domain=MS)
+    """Rows of scales and zero points, and a bias; two zero points share a byte, and the last block is short."""
+    wide = b.op("MatMul", x, b.param(C, 72))
+    weight, points = (b.constant(b.random.integers(0, 256, s, dtype=np.uint8)) for s in ((5, 5, 8), (5, 3)))
+    inputs = (wide, weight, b.param(5, 5, positive=True), points, "", b.param(5))
+    return b.op("MatMulNBits", *inputs, N=5, K=72, bits=4, block_size=16, domain=MS)
 
 
 def _rotary_heads(b: Builder, x: str) -> str:
@@ -176,7 +176,7 @@ FORMS = {
         WIDE,
         macs=2 * T * C * 3 * WIDE + 2 * 2 * T * T * WIDE,
     ),
-    f"{MS}.MatMulNBits points": on_tokens(_blockwise_with_points, 5, macs=2 * T * (C * 32 + 32 * 5)),
+    f"{MS}.MatMulNBits points": on_tokens(_blockwise_with_points, 5, macs=2 * T * (C * 72 + 72 * 5)),
     f"{MS}.RotaryEmbedding heads": on_tokens(_rotary_heads, 16, macs=2 * T * C * 16),
 }
 """Further forms of the operators, each a row of its own."""
