@@ -7,7 +7,8 @@ quantised, and `size` their bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,24 @@ class CostModel:
         np.add.at(totals, self._owner, values)
         return dict(zip(self._nodes, totals.tolist(), strict=True))
 
+    def by_group(self) -> list[int]:
+        """For each group the MACs that go when a single unit of it stays and all other groups are whole."""
+        coefficient, places = (part[: len(self._owner)] for part in self._terms)
+        lengths = self._lengths.of_keep(self.full, self._removal(self.full))
+        values = coefficient * lengths[places].prod(axis=1)
+        readers = np.argsort(places.ravel(), kind="stable")  # monomials by slot
+        bounds = np.searchsorted(places.ravel()[readers], np.arange(len(lengths) + 1))
+        readers //= places.shape[1]
+        found = []
+        single = [np.sort(order[:-1]) for order in self._orders]
+        for slots, lost in self._lengths.by_group(self.full, single):
+            touched = np.unique(np.concatenate([readers[bounds[s] : bounds[s + 1]] for s in slots] or [slots]))
+            lengths[slots] -= lost
+            left = coefficient[touched] * lengths[places[touched]].prod(axis=1)
+            lengths[slots] += lost
+            found.append(int((values[touched] - left).sum()))
+        return found
+
     def monomials(self) -> list[Monomial]:
         """What the MACs of all nodes are sums of."""
         return [m for _, monomials in _macs(self.channels.graph) for m in monomials]
@@ -171,25 +190,31 @@ class _Lengths:
                 known[key] = len(tables)
                 tables.append(size if table is None else table)
             self._slot[place] = known[key]
-        groups = len(channels.groups)
         self._constant = np.zeros(len(tables) + 1, np.int64)
         self._constant[-1] = 1
-        self._linear = np.zeros((len(tables) + 1, groups), np.int64)
-        self._products: list[tuple[int, int, tuple[int, ...]]] = []
         self._tables = [t for t in tables if not isinstance(t, int)]
         self._table_slots = [i for i, t in enumerate(tables) if not isinstance(t, int)]
         self.irregular: dict[int, Array] = {}
+        terms: list[tuple[int, int, tuple[int, ...]]] = []  # slot, times, groups whose keeps are multiplied
         for slot, entry in enumerate(tables):
             if isinstance(entry, int):
                 self._constant[slot] = entry
-            elif not self._as_polynomial(slot, entry):
+            elif (found := self._polynomial(entry)) is None:
                 self.irregular[slot] = entry
+            else:
+                terms += [(slot, times, members) for times, members in found]
+        width = max((len(members) for _, _, members in terms), default=1)
+        self._slots = np.array([slot for slot, _, _ in terms], np.int64)
+        self._times = np.array([times for _, times, _ in terms], np.int64)
+        self._members = np.full((len(terms), width), len(channels.groups))  # filled up with a keep of 1
+        for row, (_, _, members) in enumerate(terms):
+            self._members[row, : len(members)] = members
 
-    def _as_polynomial(self, slot: int, table: Array) -> bool:
-        """Whether the axis is a sum of full grids of groups; if so, notes its terms."""
+    def _polynomial(self, table: Array) -> list[tuple[int, tuple[int, ...]]] | None:
+        """The terms of an axis that is a sum of full grids of groups: times, and groups; None if it is none."""
         groups = self._channels.group_of[table]
-        if table.shape[1] == 1 and self._as_line(slot, table[:, 0], groups[:, 0]):
-            return True
+        if table.shape[1] == 1 and (line := self._line(table[:, 0])) is not None:
+            return line
         terms: list[tuple[int, tuple[int, ...]]] = []
         kinds, which = np.unique(groups, axis=0, return_inverse=True)
         for number, kind in enumerate(kinds.tolist()):
@@ -198,31 +223,21 @@ class _Lengths:
             cells, times = np.unique(rows, axis=0, return_counts=True)
             full = int(np.prod([self._channels.groups[g].size for g in members], dtype=np.int64))
             if len(set(members)) < len(members) or len(cells) != full or len(set(times.tolist())) > 1:
-                return False
+                return None
             terms.append((int(times[0]), members))
-        for times_each, members in terms:
-            if not members:
-                self._constant[slot] += times_each
-            elif len(members) == 1:
-                self._linear[slot, members[0]] += times_each
-            else:
-                self._products.append((slot, times_each, members))
-        return True
+        return terms
 
-    def _as_line(self, slot: int, units: Array, groups: Array) -> bool:
+    def _line(self, units: Array) -> list[tuple[int, tuple[int, ...]]] | None:
         """The common case, without a grid: every unit of a group holds equally many indices."""
-        counts = np.bincount(units, minlength=self._channels.units + 1)
-        for number in np.unique(groups).tolist():
-            if number < 0:
-                continue
-            group = self._channels.groups[number]
-            each = counts[group.start : group.start + group.size]
-            if each.min() != each.max():
-                self._linear[slot] = 0
-                return False
-            self._linear[slot, number] = each[0]
-        self._constant[slot] = counts[-1]
-        return True
+        held, counts = np.unique(units, return_counts=True)
+        groups, first, sizes = np.unique(self._channels.group_of[held], return_index=True, return_counts=True)
+        terms: list[tuple[int, tuple[int, ...]]] = []
+        for number, start, size in zip(groups.tolist(), first.tolist(), sizes.tolist(), strict=True):
+            each = counts[start : start + size] if number >= 0 else counts[-1:]
+            if each.min() != each.max() or (number >= 0 and size < self._channels.groups[number].size):
+                return None
+            terms.append((int(each[0]), (number,) if number >= 0 else ()))
+        return terms
 
     def compile(self, monomials: Sequence[Monomial]) -> tuple[Array, Array]:
         """`[m]` coefficients and `[m, r]` slots of lengths, the slot of 1 filling."""
@@ -234,14 +249,40 @@ class _Lengths:
 
     def of_keep(self, keep: Array, removal: Removal | None) -> Array:
         """Lengths by slot when `keep[g]` units of each group stay."""
-        lengths: Array = self._constant + self._linear @ keep
-        for slot, times, members in self._products:
-            lengths[slot] += times * int(np.prod(keep[list(members)]))
+        lengths = self._constant.copy()
+        np.add.at(lengths, self._slots, self._times * np.append(keep, 1)[self._members].prod(axis=1))
         if removal is not None:
             alive = self._channels.alive(removal)
             for slot, table in self.irregular.items():
                 lengths[slot] = int(alive[table].all(axis=1).sum())
         return lengths
+
+    def by_group(self, full: Array, removals: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
+        """For each group the slots that it shortens, and by how much, when all but one of its units go.
+
+        Args:
+            removals: for each group which units these are.
+        """
+        sizes = np.append(full, 1)
+        term, column = np.nonzero(self._members < len(full))
+        group = self._members[term, column]
+        whole = (self._times * sizes[self._members].prod(axis=1))[term]
+        gone = whole // sizes[group] * (sizes[group] - 1)
+        order = np.argsort(group, kind="stable")
+        bounds = np.searchsorted(group[order], np.arange(len(full) + 1))
+        groups_of = {
+            slot: set(self._channels.group_of[table].ravel().tolist()) for slot, table in self.irregular.items()
+        }
+        for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
+            mine = order[start:end]
+            slots, inverse = np.unique(self._slots[term[mine]], return_inverse=True)
+            lost = np.zeros(len(slots), np.int64)
+            np.add.at(lost, inverse.ravel(), gone[mine])
+            for slot in (slot for slot, groups in groups_of.items() if number in groups):
+                alive, table = self._channels.alive({number: removals[number]}), self.irregular[slot]
+                slots = np.append(slots, slot)
+                lost = np.append(lost, len(table) - alive[table].all(axis=1).sum())
+            yield slots, lost
 
     def of_removal(self, removal: Mapping[int, Array]) -> Array:
         """Lengths by slot, counted index by index."""

@@ -14,7 +14,7 @@ from amcc.passes.channels import Channels, analyze
 from amcc.passes.cost import CostModel
 from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
-from tests.random_graphs import Builder
+from tests.random_graphs import Builder, random_network
 
 
 def graph_of(b: Builder, *outputs: str) -> Graph:
@@ -166,6 +166,17 @@ def test_normalising_over_channels_is_inexact_or_locks_them() -> None:
     assert lock.reason == "LRN computes over this axis (inexact)"
     assert lock.axes == (("w0", 0), ("w1", 1))
     assert lock.macs == 8 * 3 * 9 * 128 + 1 * 8 * 9 * 128, "of the five units behind it a single one stays"
+
+
+def test_what_each_group_holds() -> None:
+    for seed in range(12):
+        onnx.save(random_network(seed, 10), path := PATHS[0])
+        channels = analyze(infer(from_onnx(path)))
+        model = CostModel(channels)
+        for group in channels.groups:
+            keep = model.full.copy()
+            keep[group.index] = 1
+            assert group.macs == model.original.flops - model.macs(keep)
 
 
 def test_the_ledger_by_reason() -> None:

@@ -119,13 +119,15 @@ def _unit_tables(relation: Relation, solution: Solution) -> dict[Place, Array]:
     """For each labelled axis `[n, k]` the free atoms of each index, -1 filling; equal axes share an array."""
     tables: dict[Place, Array] = {}
     by_cuts: dict[bytes, Array] = {}
+    by_units: dict[tuple[tuple[int, ...], bytes], Array] = {}
     for value, axes in relation.axes.items():
         for axis, cuts in enumerate(axes):
             if cuts is None:
                 continue
             key = cuts.tobytes()
             if key not in by_cuts:
-                by_cuts[key] = solution.table(cuts)
+                table = solution.table(cuts)
+                by_cuts[key] = by_units.setdefault((table.shape, table.tobytes()), table)
             if by_cuts[key].size and (by_cuts[key] >= 0).any():
                 tables[value, axis] = by_cuts[key]
     return tables

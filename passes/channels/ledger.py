@@ -28,7 +28,7 @@ def write_ledger(channels: Channels, relation: Relation, solution: Solution) -> 
     model = CostModel(channels)
     rest = _Rest(channels, model.monomials())
     by_reason: dict[Reason, list[Frozen]] = {}
-    for tag, part in sorted(_frozen(relation, solution, rest.places).items()):
+    for tag, part in sorted(_frozen(channels, relation, solution, rest.places).items()):
         by_reason.setdefault(relation.reasons[tag], []).append(part)
     ledger: list[Lock] = []
     by_cause: dict[tuple[str, str], list[Frozen]] = {}
@@ -45,25 +45,29 @@ def write_ledger(channels: Channels, relation: Relation, solution: Solution) -> 
         axes = sum(value in params for value, _ in whole)
         obstacles.append(Obstacle(op, text, len(parts), axes, rest.macs(whole)))
     obstacles.sort(key=lambda obstacle: -obstacle.macs)
-    full = model.macs(model.full)
-    groups = []
-    for group in channels.groups:
-        keep = model.full.copy()
-        keep[group.index] = 1
-        groups.append(dataclasses.replace(group, macs=full - model.macs(keep)))
-    return dataclasses.replace(channels, groups=tuple(groups), ledger=tuple(ledger), obstacles=tuple(obstacles))
+    groups = tuple(
+        dataclasses.replace(group, macs=macs) for group, macs in zip(channels.groups, model.by_group(), strict=True)
+    )
+    return dataclasses.replace(channels, groups=groups, ledger=tuple(ledger), obstacles=tuple(obstacles))
 
 
-def _frozen(relation: Relation, solution: Solution, places: Iterable[Place]) -> dict[int, dict[Place, int]]:
+def _frozen(
+    channels: Channels, relation: Relation, solution: Solution, places: Iterable[Place]
+) -> dict[int, dict[Place, int]]:
     """By the tag of a lock what it freezes of parameters, and of the other axes that MACs are proportional to."""
     graph, found = relation.graph, dict[int, dict[Place, int]]()
     params = ((name, axis) for name in relation.axes if name in graph.params for axis in range(relation.rank(name)))
+    free: dict[int, bool] = {}  # by table of units, whether every index can go
     for value, axis in dict.fromkeys((*params, *places)):
+        table = channels.axes.get((value, axis))
+        if table is not None and id(table) not in free:
+            free[id(table)] = bool((table[:, 0] < channels.units).all())
         cuts = relation.axes[value][axis] if value in relation.axes else None
-        if cuts is not None:
-            for tag, count in solution.frozen(cuts).items():
-                if tag >= 0:
-                    found.setdefault(tag, {})[value, axis] = count
+        if cuts is None or (table is not None and free[id(table)]):
+            continue
+        for tag, count in solution.frozen(cuts).items():
+            if tag >= 0:
+                found.setdefault(tag, {})[value, axis] = count
     return found
 
 
