@@ -295,7 +295,7 @@ def within_reach(channels: Channels) -> float:
 def _group_info(graph: Graph, group: Group, settings: Settings) -> GroupInfo:
     """A group with the facts of the layer that makes its units, for the agent's state."""
     node = _maker(graph, group)
-    output = graph.values[node.outputs[0]].shape if node is not None else None
+    output = graph.values[next(filter(None, node.outputs))].shape if node is not None else None
     weight = graph.params[group.slices[0].param].shape
     n, c = (weight[0], weight[1]) if len(weight) > 1 else (group.size, 1)
     spatial = [d for d in (output or ())[2:] if isinstance(d, int)]
