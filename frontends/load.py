@@ -36,10 +36,9 @@ def load(
         source = named_function(source, option="MODEL")
     if isinstance(source, str | Path):
         from amcc.frontends.from_onnx import from_onnx
-        from amcc.passes.picks import picks_first
         from amcc.passes.shapes import infer
 
-        return picks_first(infer(from_onnx(source, input_shapes=input_shapes)))
+        return _tidied(infer(from_onnx(source, input_shapes=input_shapes)))
     if input_shapes:
         raise ModelError("--input-shape is for ONNX files", hint="shape the example inputs instead")
     return _from_torch(source, example_inputs)
@@ -70,6 +69,13 @@ def _from_torch(source: Any, example_inputs: Any) -> Graph:
             hint="pass example_inputs, or let the factory return (module, example_inputs)",
         )
     from amcc.frontends.from_torch import from_torch
+
+    return _tidied(from_torch(source, example_inputs))
+
+
+def _tidied(graph: Graph) -> Graph:
+    """The same network in the spelling that leaves most to cut."""
+    from amcc.passes.in_order import gathers_in_order
     from amcc.passes.picks import picks_first
 
-    return picks_first(from_torch(source, example_inputs))
+    return picks_first(gathers_in_order(graph))
