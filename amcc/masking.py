@@ -23,6 +23,7 @@ from amcc.passes.rules.rule import Place
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_graphsurgeon as gs
 
 
 @dataclass
@@ -124,8 +125,24 @@ def masked_file(
             tensors[name].dtype = np.dtype(channels.graph.values[name].dtype)
             surgeon.outputs.append(tensors[name])
     surgeon.toposort()
+    if not all(_exportable(node) for node in surgeon.nodes):
+        return None
     masked: onnx.ModelProto = gs.export_onnx(surgeon, do_type_check=False)
     return masked
+
+
+def _exportable(node: gs.Node) -> bool:
+    """Spell a constant empty list as a tensor; False where graph-surgeon cannot write a node's empty list."""
+    import onnx_graphsurgeon as gs
+
+    for name, value in list(node.attrs.items()):
+        if not (isinstance(value, list) and not value):
+            continue
+        if name not in ("value_ints", "value_floats"):
+            return False
+        dtype = np.int64 if name == "value_ints" else np.float32
+        node.attrs = {"value": gs.Constant(f"{node.name}/value", np.zeros(0, dtype))}
+    return True
 
 
 def _set_attributes(attributes: dict[str, Any], edit: _Edit) -> bool:

@@ -48,6 +48,23 @@ def test_file_and_graph_give_the_same_error(classifier: tuple[Path, Channels]) -
     assert by_file.error <= 1e-5
 
 
+def test_the_file_may_hold_constants_that_are_empty_lists(classifier: tuple[Path, Channels]) -> None:
+    path, channels = classifier
+    model = onnx.load(path)
+    empty = onnx.helper.make_node("Constant", [], ["nothing"])
+    empty.attribute.append(onnx.helper.make_attribute("value_ints", [], attr_type=onnx.AttributeProto.INTS))
+    zeros = onnx.helper.make_node("ConstantOfShape", ["nothing"], ["zero"])
+    added = onnx.helper.make_node("Add", ["x", "zero"], ["x0"])
+    model.graph.node[0].input[0] = "x0"
+    for position, node in enumerate((empty, zeros, added)):
+        model.graph.node.insert(position, node)
+    onnx.save(model, path)
+    masked = masked_file(path, channels, REMOVAL)
+    assert masked is not None
+    constant = next(node for node in masked.graph.node if node.output[0] == "nothing")
+    assert onnx.numpy_helper.to_array(constant.attribute[0].t).shape == (0,)
+
+
 def test_a_saturated_output_hides_nothing(classifier: tuple[Path, Channels]) -> None:
     path, channels = classifier
     shrunk = shrink(channels, REMOVAL)
