@@ -48,11 +48,14 @@ def _relate(r: Relation, node: Node) -> None:
 
 
 def _relate_initial(r: Relation, initial: str, state: list[Axis]) -> None:
-    """A state of zeros of a width that only run time knows says nothing: a layer starts from zeros unasked."""
+    """A state of zeros is what a layer starts from unasked: it is left out where the layer shrinks (`_respell`)."""
     zeros = always_zero(r.graph, initial)
-    for axis, own in enumerate(r.all_axes(initial)):
-        if own is not None or not zeros:
-            r.same(state[axis], own, (initial, axis))
+    own = initial in r.graph.params and len(r.graph.consumers[initial]) == 1
+    for axis, cuts in enumerate(r.all_axes(initial)):
+        if not zeros or own:
+            r.same(state[axis], cuts, (initial, axis))
+        else:
+            r.lock(cuts, (initial, axis), "zeros to start from, left out where the layer shrinks")
 
 
 def _macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
