@@ -69,6 +69,6 @@ def test_a_reshape_is_cut_into_the_shortest_runs() -> None:
 def test_the_finest_common_split_of_two_shapes() -> None:
     assert refine([6, 4], [3, 8]) == ([[3, 2], [4]], [[3], [2, 4]])
     assert refine([4, 6], [6, 4]) is None
-    found = factors([6, "4*batch", 4], ["6*batch", 16], [False] * 3)
+    found = factors((6, "4*batch", 4), ("6*batch", 16), (False,) * 3)
     assert found == ([[6], ["batch", 4], [4]], [[6, "batch"], [4, 4]])
-    assert factors(["batch"], [4], [False]) is None
+    assert factors(("batch",), (4,), (False,)) is None

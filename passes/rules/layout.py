@@ -6,6 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,8 @@ def _relate_trilu(r: Relation, node: Node) -> None:
 
 # -- Reshape and its kin -----------------------------------------------------------------------------
 
+_REMEMBERED = 4096  # layers repeat each other's shapes
+
 
 def _relate_reshape(r: Relation, node: Node) -> None:
     """Row-major regrouping of axes, found from the two shapes alone."""
@@ -44,8 +47,8 @@ def _relate_reshape(r: Relation, node: Node) -> None:
     axes = r.all_axes(x)
     regrouped: set[int] = set()
     for source, target in segments(r.shape(x), r.shape(y)):
-        labelled = [axes[a] is not None for a in source]
-        found = factors([r.shape(x)[a] for a in source], [r.shape(y)[a] for a in target], labelled)
+        labelled = tuple(axes[a] is not None for a in source)
+        found = factors(tuple(r.shape(x)[a] for a in source), tuple(r.shape(y)[a] for a in target), labelled)
         if found is None:
             continue
         regrouped.update(source)
@@ -74,12 +77,11 @@ def _merged(r: Relation, parts: Sequence[tuple[Axis, Dim]], where: Place) -> Axi
     return None
 
 
-def factors(
-    source: Sequence[Dim], target: Sequence[Dim], labelled: Sequence[bool]
-) -> tuple[list[list[Dim]], list[list[Dim]]] | None:
+@lru_cache(_REMEMBERED)
+def factors(source: Shape, target: Shape, labelled: tuple[bool, ...]) -> tuple[list[list[Dim]], list[list[Dim]]] | None:
     """The finest common split of two lists of lengths with equal product, symbols included.
 
-    `factors([6, "4*batch", 4], ["6*batch", 16], ...)` is `[[6], ["batch", 4], [4]], [[6, "batch"], [4, 4]]`. A labelled
+    `factors((6, "4*batch", 4), ("6*batch", 16), ...)` is `[[6], ["batch", 4], [4]], [[6, "batch"], [4, 4]]`. A labelled
     axis is one whose cut sets repeat: its symbols lead.
     """
     ours = [_orders(dim, leads) for dim, leads in zip(source, labelled, strict=True)]
@@ -140,6 +142,7 @@ def _regrouped(parts: Sequence[Sequence[Dim]], like: Sequence[Sequence[Dim]]) ->
     return [[n for _ in entry for n in next(remaining)] for entry in like]
 
 
+@lru_cache(_REMEMBERED)
 def segments(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:
     """The shortest runs of axes of both shapes with equal products; axes of length 1 are left out.
 
