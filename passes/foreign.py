@@ -153,6 +153,16 @@ def _blockwise_matmul(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
     return [(dtype, None if shape is None else (*shape[:-1], _number(node, "N")))]
 
 
+def _recurrent(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
+    """`[T, B, I]` gives `[T, D, B, H]`, and the last states `[D, B, H]`."""
+    dtype, shape = inputs[0]
+    if shape is None:
+        return ()
+    directions = 2 if node.attributes.get("direction", "forward") in ("bidirectional", b"bidirectional") else 1
+    state = (directions, shape[1], _number(node, "hidden_size"))
+    return [(dtype, (shape[0], *state)), (dtype, state), (dtype, state)]
+
+
 # -- attention -------------------------------------------------------------------------------------
 
 
@@ -262,6 +272,7 @@ _MICROSOFT: dict[str, Infer] = {
     "QGemm": _quantized_gemm,
     "DynamicQuantizeMatMul": _integer_matmul,
     "MatMulIntegerToFloat": _integer_matmul,
+    "DynamicQuantizeLSTM": _recurrent,
 }
 
 _NCHWC: dict[str, Infer] = {

@@ -31,7 +31,7 @@ LOCKED = MappingProxyType(
     {
         **dict.fromkeys(("If", "Loop", "Scan"), _BODY),
         **{f"com.microsoft.nchwc.{op}": _BLOCKS for op in NCHWC},
-        **{f"com.microsoft.{op}": _FUSED for op in ("QAttention", "DynamicQuantizeLSTM", "QEmbedLayerNormalization")},
+        **{f"com.microsoft.{op}": _FUSED for op in ("QAttention", "QEmbedLayerNormalization")},
         "Bernoulli": _RANDOM,
         "Multinomial": _RANDOM,
         "RandomNormal": _RANDOM,

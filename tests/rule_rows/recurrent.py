@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from tests.random_graphs import Builder
 from tests.rule_rows.row import SIDE, C, Row
 
@@ -44,7 +46,20 @@ def row(op: str, direction: str = "forward", **more: object) -> Row:
     return Row(layer(op, direction, **more), (directions * H, SIDE, SIDE), macs=macs(op, directions))  # type: ignore[arg-type]
 
 
+def _dynamic(b: Builder, x: str) -> str:
+    """Weights of bytes, a scale for each row of each gate or one for all."""
+    rows = b.op("Reshape", b.op("Transpose", x, perm=[3, 0, 2, 1]), b.ints(8, 16, C))
+    weights = [b.constant(b.random.integers(-100, 100, (2, n, 4 * H)).astype(np.int8)) for n in (C, H)]
+    scales = [b.constant(np.full((2, 4 * H), 0.01, np.float32)), b.constant(np.zeros((2, 4 * H), np.int8))]
+    single = [b.constant(np.full(2, 0.01, np.float32)), b.constant(np.zeros(2, np.int8))]
+    inputs = [*weights, b.param(2, 8 * H), "", "", "", "", *scales, *single]
+    more = {"hidden_size": H, "direction": "bidirectional", "domain": "com.microsoft"}
+    y = b.op("Transpose", b.op("DynamicQuantizeLSTM", rows, *inputs, **more), perm=[0, 2, 1, 3])
+    return b.op("Transpose", b.op("Reshape", y, b.ints(8, 2, 8, -1)), perm=[1, 3, 2, 0])
+
+
 ROWS = {
+    "com.microsoft.DynamicQuantizeLSTM": Row(_dynamic, (2 * H, SIDE, SIDE), macs=macs("LSTM", 2), inexact=True),
     "LSTM": row("LSTM", "bidirectional", states=True),
     "GRU": row("GRU", states=True, linear_before_reset=1),
     "RNN": row("RNN", "reverse"),
