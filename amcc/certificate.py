@@ -122,7 +122,7 @@ def last_sums(graph: Graph) -> tuple[str, ...]:
         if node is None:
             continue
         if all(graph.values[v].shape is not None for v in node.inputs if v) and rule_of(node).contracts(graph, node):
-            found[node.outputs[0]] = None
+            found[next(filter(None, node.outputs))] = None
         else:
             fresh = [name for name in node.reads if name not in seen]
             pending.extend(fresh)

@@ -108,9 +108,11 @@ def masked_file(
             return None
         for tensors, names in ((target.inputs, edit.masked.inputs), (target.outputs, edit.masked.outputs)):
             tensors.extend(gs.Variable.empty() for _ in range(len(names) - len(tensors)))
+            while len(tensors) > len(names):
+                tensors.pop()
             for position, name in enumerate(names):
-                if name in edit.values:
-                    tensors[position] = known[name]
+                if name in edit.values or not name:
+                    tensors[position] = known[name] if name else gs.Variable.empty()
         if not _set_attributes(target.attrs, edit):
             return None
         for step in steps:

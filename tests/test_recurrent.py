@@ -95,3 +95,29 @@ def test_a_cell_spelled_out_loses_the_same_units(tmp_path: Path) -> None:
     assert [group.size for group in analyze(infer(from_onnx(path))).groups] == [H]
     for seed in range(3):
         check(model, path, seed)
+
+
+def test_only_the_last_state_is_read(tmp_path: Path) -> None:
+    b = Builder(0)
+    rows = b.op("Transpose", b.op("Reshape", b.op("Conv", "x", b.param(7, 3, 1, 1)), b.ints(2, 7, 64)), perm=[2, 0, 1])
+    params = b.param(1, 3 * H, 7), b.param(1, 3 * H, H), b.param(1, 6 * H)
+    y = b.op("GRU", rows, *params, outputs=2, hidden_size=H)
+    b.nodes[-1].output[0] = ""
+    model = b.finish(b.op("Gemm", b.op("Squeeze", y[:-1] + "1", b.ints(0)), b.param(5, H), b.param(5), transB=1))
+    for seed in range(2):
+        check(model, tmp_path / "model.onnx", seed)
+
+
+@pytest.mark.parametrize("states", [False, True])
+def test_quantised_by_the_range_of_every_step(states: bool, tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    path = tmp_path / "model.onnx"
+    onnx.save(stacked(states=states), path)
+    quantize_dynamic(str(path), str(path), op_types_to_quantize=["LSTM"])
+    model = onnx.load(path)
+    assert sum(node.op_type == "DynamicQuantizeLSTM" for node in model.graph.node) == 2
+    groups = analyze(infer(from_onnx(path))).groups
+    assert [(group.size, group.inexact) for group in groups] == [(7, True), (H, True), (H, True)]
+    for seed in range(2):
+        check(model, path, seed)
