@@ -222,6 +222,12 @@ class Relation:
                     )
         self._node = None
 
+    def hold(self, where: tuple[str, int], index: int, why: str) -> None:
+        """One index of an axis stays."""
+        axis = self.axes[where[0]][where[1]]
+        assert axis is not None
+        self.lock(axis[[index]], where, why)
+
     def finish(self) -> None:
         """Lock whatever some node ignored; parameters may have got their axes from a later node."""
         for (value, axis), reason in self._ignored.items():
