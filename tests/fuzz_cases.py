@@ -36,6 +36,14 @@ def product_with_a_quantised_weight(b: Builder) -> onnx.ModelProto:
     return b.finish(b.op("MatMul", b.op("Relu", rows), b.param(5, 4)))
 
 
+def diagonal_of_a_grid(b: Builder) -> onnx.ModelProto:
+    """One channel of either copy: a plan that kept another channel and another copy left nothing."""
+    x = b.op("Conv", "x", b.param(5, 3, 1, 1))
+    y = b.op("Gather", b.op("Tile", x, b.ints(1, 2, 1, 1)), b.ints(6, -6), axis=1)
+    return b.finish(b.op("Conv", y, b.param(4, 2, 1, 1)))
+
+
 CASES: dict[str, Callable[[Builder], onnx.ModelProto]] = {
-    make.__name__: make for make in (single_index_gathered, square_group_norm, product_with_a_quantised_weight)
+    make.__name__: make
+    for make in (single_index_gathered, square_group_norm, product_with_a_quantised_weight, diagonal_of_a_grid)
 }

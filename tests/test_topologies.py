@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,7 @@ from amcc.frontends.from_onnx import from_onnx
 from amcc.passes.channels import analyze
 from amcc.passes.shapes import infer
 from tests.test_exactness import check
-from tests.topologies import TOPOLOGIES, Net
+from tests.topologies import TOPOLOGIES, Groups, Net
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
@@ -20,6 +21,11 @@ def test_topology(name: str, tmp_path: Path) -> None:
     model, expected = TOPOLOGIES[name](Net(opset=opset))
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    assert {group.name: group.size for group in analyze(infer(from_onnx(path))).groups} == expected
+    assert _counted({group.name: group.size for group in analyze(infer(from_onnx(path))).groups}) == _counted(expected)
     for seed in range(3):
         check(model, path, seed)
+
+
+def _counted(groups: Groups) -> Counter[tuple[str, int]]:
+    """Groups by their parameter; one of a single unit is no choice."""
+    return Counter((name.split(":")[0], size) for name, size in groups.items() if size > 1)

@@ -238,7 +238,7 @@ def shuffle_net(b: Net) -> tuple[onnx.ModelProto, Groups]:
 
     Columns of a shuffle go together, in the half that goes by and in the one that goes through.
     """
-    groups = {"stem": 4, "stem:2": 2, "stem:3": 1, "stem:4": 2, "in0": 4, "in1": 4, "out1": 1}
+    groups = {"stem": 4, "stem:2": 2, "stem:3": 2, "in0": 4, "in1": 4}
     x = b.conv("stem", "x", 3, 8, 3)
     for i in range(2):
         by, through = b.parts(x, 4, 4)
