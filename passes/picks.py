@@ -109,6 +109,10 @@ def _moved(graph: Graph, node: Node, axis: int) -> int | None:
         order = node.attributes.get("perm", tuple(reversed(range(len(shape)))))
         assert isinstance(order, tuple)
         return order.index(axis)
+    if node.op == "Reshape":
+        source = graph.shape(node.inputs[0])
+        alone = [b[0] for a, b in segments(source, shape) if a == [axis] and len(b) == 1]
+        return alone[0] if alone and _target(source, shape).count(-1) < 2 else None
     listed = graph.params.get(node.input(1))
     if node.op not in ("Squeeze", "Unsqueeze") or listed is None:
         return None
@@ -170,13 +174,14 @@ def _picked_first(
         first = Node("", "Slice", (x, *bounds, constant("axis", np.array([axis]))), ("",))
     shape = _with(graph.shape(x), axis, len(places))
     name = step(first, shape, 0, last=False)
-    wanted = _with(graph.shape(reshape.outputs[0]), pick.axes[0], n)
-    target = constant("target", np.array(_target(shape, wanted)))
-    chain = [reshape.replace(inputs=(name, target), attributes={}), *pick.chain]
-    for number, (node, at) in enumerate(zip(chain, pick.axes, strict=True), start=1):
+    for number, (node, at) in enumerate(zip((reshape, *pick.chain), pick.axes, strict=True), start=1):
         made = _with(graph.shape(node.outputs[0]), at, n)
-        last = number == len(chain) and not pick.single
-        name = step(node.replace(inputs=(name, *node.inputs[1:])), made, number, last=last)
+        rest = node.inputs[1:]
+        if node.op == "Reshape":
+            rest = (constant(f"target/{number}", np.array(_target(shape, made))),)
+            node = node.replace(attributes={})
+        last = number > len(pick.chain) and not pick.single
+        name, shape = step(node.replace(inputs=(name, *rest)), made, number, last=last), made
     if pick.single:
         step(Node("", "Squeeze", (name, constant("axes", np.array([pick.axes[-1]]))), ("",)), (), 0, last=True)
     return nodes

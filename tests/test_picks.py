@@ -59,7 +59,20 @@ def _sliced(b: Builder, x: str) -> str:
     return _attend(b, q, k, v)
 
 
-CASES = {"gathered": (_gathered, "2 3 3"), "split": (_split, "2 3 3"), "sliced": (_sliced, "2 3 3")}
+def _merged(b: Builder, x: str) -> str:
+    """SAM's: heads merged with the batch before the three are told apart."""
+    five = b.op("Reshape", _tokens(b, x, 18), b.ints(0, TOKENS, 3, 2, 3))
+    turned = b.op("Reshape", b.op("Transpose", five, perm=[2, 0, 3, 1, 4]), b.ints(3, -1, TOKENS, 3))
+    parts = [b.op("Gather", turned, b.constant(np.int64(i)), axis=0) for i in range(3)]
+    return _attend(b, *(b.op("Reshape", part, b.ints(-1, 2, TOKENS, 3)) for part in parts))
+
+
+CASES = {
+    "merged": (_merged, "2 3 3"),
+    "gathered": (_gathered, "2 3 3"),
+    "split": (_split, "2 3 3"),
+    "sliced": (_sliced, "2 3 3"),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
