@@ -243,8 +243,7 @@ def _group(group: Group) -> JsonGroup:
 
 
 def _slice(piece: Slice) -> JsonSlice:
-    flat = np.concatenate(piece.indices)
-    if len(flat) == len(piece.indices) and np.array_equal(flat, np.arange(len(flat))):
+    if len(piece.flat) == len(piece.bounds) - 1 and np.array_equal(piece.flat, np.arange(len(piece.flat))):
         return JsonSlice(param=piece.param, axis=piece.axis, indices=None)
     return JsonSlice(param=piece.param, axis=piece.axis, indices=tuple(tuple(unit.tolist()) for unit in piece.indices))
 

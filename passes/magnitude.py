@@ -29,7 +29,7 @@ def _of_group(channels: Channels, index: int) -> Array:
             continue
         others = tuple(axis for axis in range(weight.ndim) if axis != piece.axis)
         by_index = np.square(weight).mean(axis=others)
-        strengths = np.array([by_index[unit].mean() for unit in piece.indices])
+        strengths = np.add.reduceat(by_index[piece.flat], piece.bounds[:-1]) / np.diff(piece.bounds)
         rows.append(np.sqrt(strengths / max(float(by_index.mean()), 1e-300)))
     found: Array = np.mean(rows, axis=0) if rows else np.ones(group.size)
     return found

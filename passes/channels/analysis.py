@@ -7,8 +7,7 @@ form a group.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from amcc.passes.channels.cutsets import Solution
 from amcc.passes.channels.ledger import write_ledger
 from amcc.passes.channels.model import Approximation, Channels, Contraction, Group, Slice
 from amcc.passes.channels.relation import Reason, Relation
+from amcc.passes.channels.survivors import last_index
 from amcc.passes.rules import UNKNOWN, rule_of
 from amcc.passes.rules.rule import Place
 
@@ -35,13 +35,18 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
         UsageError: a name in `locked` that the graph does not have.
     """
     relation = relate(graph, locked, exact=exact)
-    solution = relation.cuts.solve()
-    tables = _unit_tables(relation, solution)
-    roots, tables = _in_use(graph, tables)
-    order, sizes = _footprints(tables, len(roots))
-    renumber = np.full(len(roots) + 1, len(order))
-    renumber[order] = np.arange(len(order))
-    axes = _renumbered(tables, renumber, len(order))
+    while True:
+        solution = relation.cuts.solve()
+        tables = _unit_tables(relation, solution)
+        roots, tables = _in_use(graph, tables)
+        order, sizes = _footprints(tables, len(roots))
+        renumber = np.full(len(roots) + 1, len(order))
+        renumber[order] = np.arange(len(order))
+        axes = _renumbered(tables, renumber, len(order))
+        held = last_index(axes, sizes)
+        if held is None:
+            break
+        relation.hold(*held, "the last index of an axis that units cut in no regular way")
     groups = _groups(graph, axes, sizes)
     contractions = tuple(
         Contraction(node.name, operand, axis)
@@ -213,22 +218,30 @@ def _renumbered(tables: Mapping[Place, Array], renumber: Array, count: int) -> d
 def _groups(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) -> tuple[Group, ...]:
     starts = np.cumsum([0, *sizes])
     slices: list[list[Slice]] = [[] for _ in sizes]
+    found: dict[int, list[tuple[int, Array, Array]]] = {}  # by table: group, indices, bounds of units
     for (value, axis), rows in axes.items():
         if value not in graph.params:
             continue
-        index, column = np.nonzero(rows < starts[-1])
-        unit = rows[index, column]
-        by_unit = np.argsort(unit, kind="stable")
-        index, unit = index[by_unit], unit[by_unit]
-        for number in np.unique(np.searchsorted(starts, unit, side="right") - 1).tolist():
-            bounds = np.searchsorted(unit, np.arange(starts[number], starts[number + 1] + 1))
-            pieces = tuple(index[a:b] for a, b in itertools.pairwise(bounds))
-            slices[number].append(Slice(value, axis, pieces))
+        if id(rows) not in found:
+            found[id(rows)] = list(_by_group(rows, starts))
+        for number, flat, bounds in found[id(rows)]:
+            slices[number].append(Slice(value, axis, flat, bounds))
     names = _names([s[0] for s in slices])
     return tuple(
         Group(number, names[number], size, tuple(slices[number]), int(starts[number]))
         for number, size in enumerate(sizes)
     )
+
+
+def _by_group(rows: Array, starts: Array) -> Iterator[tuple[int, Array, Array]]:
+    """Each group on an axis, its units' indices, and where those of each unit begin and end."""
+    index, column = np.nonzero(rows < starts[-1])
+    unit = rows[index, column]
+    by_unit = np.argsort(unit, kind="stable")
+    index, unit = index[by_unit], unit[by_unit]
+    for number in np.unique(np.searchsorted(starts, unit, side="right") - 1).tolist():
+        bounds = np.searchsorted(unit, np.arange(starts[number], starts[number + 1] + 1))
+        yield number, index[bounds[0] : bounds[-1]], bounds - bounds[0]
 
 
 def _approximations(

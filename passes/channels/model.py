@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +21,19 @@ class Slice:
     """What a group's units are on one axis of one parameter.
 
     Attributes:
-        indices: for each unit of the group, the indices on the axis that die with it.
+        flat: the indices on the axis that die with each unit of the group, unit after unit.
+        bounds: `[units + 1]` where those of each unit begin in `flat`, and the end.
     """
 
     param: str
     axis: int
-    indices: tuple[Array, ...]
+    flat: Array
+    bounds: Array
+
+    @cached_property
+    def indices(self) -> tuple[Array, ...]:
+        """For each unit of the group, the indices on the axis that die with it."""
+        return tuple(self.flat[a:b] for a, b in itertools.pairwise(self.bounds.tolist()))
 
 
 @dataclass(frozen=True)
