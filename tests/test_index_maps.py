@@ -60,6 +60,24 @@ def _filled(b: Builder, x: str) -> str:
     return b.op("Mul", x, b.op("Add", b.op("ConstantOfShape", shape), b.op("GlobalMaxPool", x)))
 
 
+def _cached(b: Builder, x: str) -> str:
+    """Attention on four axes behind a cache of three tokens; what is cached is read again."""
+    tokens = b.op("Transpose", b.op("Reshape", x, b.ints(2, C, 64)), perm=[0, 2, 1])
+    q, k, v = (
+        b.op(
+            "Transpose",
+            b.op("Reshape", b.op("MatMul", tokens, b.param(C, n * d)), b.ints(0, 64, n, d)),
+            perm=[0, 2, 1, 3],
+        )
+        for n, d in ((4, 2), (2, 2), (2, 3))
+    )
+    y = b.op("Attention", q, k, v, "", b.param(2, 2, 3, 2), b.param(2, 2, 3, 3), outputs=3)
+    keys, values = (b.op("Slice", y[:-1] + i, b.ints(3), b.ints(67), b.ints(2)) for i in "12")
+    known = b.op("Add", values, b.op("MatMul", keys, b.param(2, 3)))
+    whole = b.op("Concat", y, known, axis=1)
+    return b.op("Reshape", b.op("Transpose", whole, perm=[0, 1, 3, 2]), b.ints(2, 18, SIDE, SIDE))
+
+
 def _tiled(b: Builder, x: str) -> str:
     repeats = b.op("Concat", _batch(b, x), b.ints(1, SIDE, SIDE), axis=0)
     return b.op("Add", x, b.op("Tile", b.param(1, C, 1, 1), repeats))
@@ -83,6 +101,7 @@ CASES = {
     "repeated heads": Row(_repeated_heads, (24, SIDE, SIDE), batch="batch"),
     "heads merged with the batch": Row(_merged_batch, batch="batch", macs=2 * 2 * 64 * 64 * C),
     "two lengths at run time": Row(_two_unknown, batch="batch"),
+    "cached keys and values": Row(_cached, (18, SIDE, SIDE), opset=23),
     "filled at run time": Row(_filled, batch="batch"),
 }  # fmt: skip
 
