@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amcc.ir import Array, Graph, Node, Opaque, Value, frozen
+from amcc.ir import Array, Graph, Node, Value, frozen
 from amcc.passes.channels import Channels, Removal
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.respell import Respell
@@ -113,8 +113,7 @@ def masked_file(
             for position, name in enumerate(names):
                 if name in edit.values or not name:
                     tensors[position] = known[name] if name else gs.Variable.empty()
-        if not _set_attributes(target.attrs, edit):
-            return None
+        _set_attributes(target.attrs, edit)
         for step in steps:
             inputs, outputs = [known[n] for n in step.inputs], [known[n] for n in step.outputs]
             added = gs.Node(step.op, step.name, dict(step.attributes), inputs, outputs, domain=step.domain or None)
@@ -147,16 +146,13 @@ def _exportable(node: gs.Node) -> bool:
     return True
 
 
-def _set_attributes(attributes: dict[str, Any], edit: _Edit) -> bool:
-    """Spell the file's node as the edit does; False where that takes another body."""
+def _set_attributes(attributes: dict[str, Any], edit: _Edit) -> None:
+    """Spell the file's node as the edit does."""
     old, new = edit.node.attributes, edit.masked.attributes
-    changed = {k: v for k, v in new.items() if v is not old.get(k)}
-    if any(isinstance(v, Opaque) for v in changed.values()):
-        return False
-    attributes.update({k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()})
+    changed = {name: value for name, value in new.items() if value is not old.get(name)}
+    attributes.update({name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()})
     for name in old.keys() - new.keys():
         attributes.pop(name, None)
-    return True
 
 
 # -- edits -------------------------------------------------------------------------------------------
@@ -256,27 +252,8 @@ def _restricted(respell: Respell, node: Node) -> _Edit:
     edit.masked = spelled.replace(
         inputs=tuple(gathered.get(name, name) for name in spelled.inputs),
         outputs=tuple(outputs),
-        attributes={k: _reading(v, gathered) if isinstance(v, Opaque) else v for k, v in spelled.attributes.items()},
     )
     return edit
-
-
-def _reading(body: Opaque, names: Mapping[str, str]) -> Opaque:
-    """The body, reading other outer values."""
-    from onnx import AttributeProto
-
-    if all(names.get(name, name) == name for name in body.captures):
-        return body
-    proto = AttributeProto.FromString(body.data)
-    pending = [proto]
-    while pending:
-        attribute = pending.pop()
-        for graph in (attribute.g, *attribute.graphs):
-            for node in graph.node:
-                node.input[:] = [names.get(name, name) if name in body.captures else name for name in node.input]
-                pending.extend(node.attribute)
-    captures = tuple(names.get(name, name) for name in body.captures)
-    return Opaque(body.kind, proto.SerializeToString(), captures)
 
 
 def _cuts(respell: Respell, value: str) -> list[tuple[int, Array]]:
