@@ -100,6 +100,8 @@ def _relate_grid_sample(r: Relation, node: Node) -> None:
     x, grid = node.inputs[:2]
     batch = r.axis(x, 0)
     r.same(batch, r.axis(grid, 0), (grid, 0))
+    for axis in range(2, r.rank(x)):
+        r.lock(r.axis(x, axis), (x, axis), "sampled along this axis")
     r.set(node.outputs[0], [batch, r.axis(x, 1), *(r.axis(grid, axis) for axis in range(1, r.rank(grid) - 1))])
 
 
@@ -115,6 +117,8 @@ def _relate_regions(r: Relation, node: Node) -> None:
     """Regions `[K, 4]` of pictures `[N, C, H, W]` give `[K, C, h, w]`."""
     x, regions = node.inputs[:2]
     chosen = r.axis(regions, 0)
+    for axis in (0, 2, 3):
+        r.lock(r.axis(x, axis), (x, axis), "cut into regions")
     if picture := node.input(2):
         r.same(chosen, r.axis(picture, 0), (picture, 0))
     r.set(node.outputs[0], [chosen, r.axis(x, 1), None, None])

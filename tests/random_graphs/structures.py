@@ -213,7 +213,38 @@ def coordinates(b: Builder, x: Tensor) -> None:
     b.put(flat, (n, entries * anchors, h, w))
 
 
+def computed_weight(b: Builder, x: Tensor) -> None:
+    """A convolution whose weight the network makes itself: a mixture of experts, or all of it from the features."""
+    name, (n, c, h, w) = x
+    out = b.pick(2, 5)
+    means = b.reduce("ReduceMean", name, 0, 2, 3, keep=False)
+    if b.pick(0, 1):
+        experts = b.pick(2, 3)
+        gate = b.op("Softmax", b.op("MatMul", means, b.param(c, experts)), axis=0)
+        weighed = b.op("Mul", b.param(experts, out, c, 3, 3), b.op("Reshape", gate, b.ints(experts, 1, 1, 1, 1)))
+        y = b.op("Conv", name, b.reduce("ReduceSum", weighed, 0, keep=False), pads=[1] * 4)
+    else:
+        made = b.op("Add", b.op("MatMul", b.op("Tanh", means), b.param(c, out * c)), b.param(out * c))
+        y = b.op("Conv", name, b.op("Reshape", made, b.ints(out, c, 1, 1)))
+    b.put(y, (n, out, h, w))
+
+
+def deformed(b: Builder, x: Tensor) -> None:
+    """A convolution that looks where the features say, maybe with a weight for each place."""
+    name, (n, c, h, w) = x
+    if b.opset < 19:
+        return
+    groups = int(b.random.choice([g for g in (1, 2) if c % g == 0]))
+    out = groups * b.pick(1, 3)
+    offsets = b.op("Tanh", b.op("Conv", name, b.param(18, c, 1, 1)))
+    extra = ["", b.op("Sigmoid", b.op("Conv", name, b.param(9, c, 1, 1)))] if b.pick(0, 1) else []
+    weight = b.param(out, c // groups, 3, 3)
+    y = b.op("DeformConv", name, weight, offsets, *extra, pads=[1] * 4, group=groups, kernel_shape=[3, 3])
+    b.put(y, (n, out, h, w))
+
+
 GROWTHS = (
     hierarchy, hierarchy, cross_stage, cross_stage, split_attention, selective_kernels, dual_path, patch_merging,
     shuffled_pixels, grouped, grouped, tied, tied, correlation, weighted_fusion, bottleneck_vector, coordinates,
+    computed_weight, deformed,
 )  # fmt: skip

@@ -304,7 +304,26 @@ def class_token(b: Builder, x: Tensor) -> None:
     b.put(b.op("Mul", name, gate), shape)
 
 
+def embedding(b: Builder, x: Tensor) -> None:
+    """Words, read off the input, looked up in a table; maybe the table is the last product too."""
+    name, shape = x
+    entry, (n, words, h, w) = b.pool[0]
+    if shape[2:] != (h, w):
+        return
+    d = shape[1]
+    table = b.param(words, d)
+    rows = b.op("Gather", table, b.op("ArgMax", entry, axis=1, keepdims=0), axis=0)
+    y = b.op("Add", name, b.op("Transpose", rows, perm=[0, 3, 1, 2]))
+    if b.pick(0, 1):
+        b.put(y, shape)
+        return
+    hidden = b.op("Relu", linear(b, b.op("Transpose", y, perm=[0, 2, 3, 1]), d, d))
+    scores = b.op("MatMul", hidden, b.op("Transpose", table, perm=[1, 0]))
+    b.put(b.op("Transpose", scores, perm=[0, 3, 1, 2]), (n, words, h, w))
+
+
 GROWTHS = (
     attention, attention, attention, grouped_queries, grouped_queries, cross_attention, attention_by_einsum, windows,
-    channel_attention, linear_attention, feed_forward, feed_forward, token_mixing, standard_attention, class_token,
+    channel_attention, linear_attention, feed_forward, feed_forward, token_mixing, standard_attention,
+    class_token, embedding,
 )  # fmt: skip
