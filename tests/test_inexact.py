@@ -108,6 +108,19 @@ def test_a_node_that_gives_integers(tmp_path: Path) -> None:
         check(b.model(), tmp_path / "m.onnx", seed)
 
 
+@pytest.mark.parametrize(("opset", "scales"), [(18, 4), (21, 12)])
+def test_group_normalisation_in_either_spelling(opset: int, scales: int, tmp_path: Path) -> None:
+    """Scale and bias a group before opset 21, a channel since."""
+    b = Builder(0, opset=opset)
+    x = b.op("Conv", "x", b.param(12, 3, 1, 1), b.param(12))
+    normal = b.op("GroupNormalization", x, b.param(scales, positive=True), b.param(scales), num_groups=4)
+    b.put(b.op("Conv", normal, b.param(5, 12, 1, 1)), (2, 5, 8, 8))
+    groups = {(g.size, g.inexact) for g in analysed(b, tmp_path / "m.onnx").groups}
+    assert groups == {(4, False), (3, True), (5, False)}
+    for seed in range(3):
+        check(b.model(), tmp_path / "m.onnx", seed)
+
+
 def test_only_what_inexact_units_touch_is_restricted(tmp_path: Path) -> None:
     """Whole groups of a group normalisation go exactly: there the original stays as it is."""
     b = Builder(0, opset=21)
