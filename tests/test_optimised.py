@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
+import amcc
 import amcc.certificate
 from amcc.certificate import certify
 from amcc.frontends.from_onnx import from_onnx
@@ -205,3 +206,15 @@ def test_a_rounding_the_other_way_is_tried_again(tmp_path: Path, monkeypatch: py
     certificate = certify(path, channels, removal, shrink(channels, removal))
     assert (certificate.error, certificate.passed) == (1e-2, False)
     assert next(found) == 3e-1
+
+
+def test_tokens_merged_with_a_fixed_batch_are_repaired(tmp_path: Path) -> None:
+    """The runtime writes products as Gemm, on `[batch * tokens, width]`."""
+    path = tmp_path / "model.onnx"
+    model = optimised(block(), path, "BASIC")
+    assert any(node.op_type == "Gemm" for node in model.graph.node)
+    noise = np.random.default_rng(0).standard_normal((64, *SHAPE[1:])).astype(np.float32)
+    result = amcc.compile(path, budget="flops=0.5", data={"x": noise}, search="uniform", threads=1)
+    assert result.summary.certificate.passed
+    measured = result.summary.metric.search
+    assert measured is not None and measured.pure is not None and measured.after > measured.pure

@@ -36,18 +36,24 @@ def sample_bytes(graph: Graph, names: Iterable[str]) -> int:
     return -(-total // batch)
 
 
+def _merges(graph: Graph, batch: int) -> bool:
+    """Whether some value that is computed does not have the batch in front: windows or tokens merged with it."""
+    made = (graph.values[name].shape for node in graph.nodes for name in node.outputs if name)
+    return any(shape and shape[0] != batch for shape in made)
+
+
 def chunks(
     graph: Graph, inputs: Mapping[str, Array], names: Sequence[str], *, limit: int | None = None
 ) -> Iterator[dict[str, Array]]:
     """The samples, the first `limit` of them, in parts over which the named values take `CHUNK_BYTES` at most.
 
     A graph with a fixed batch gets multiples of it, and no rest that would have to be padded unless
-    there is nothing else.
+    there is nothing else; one batch at a time where values in between have another leading length.
     """
     count = min(count_of(inputs), count_of(inputs) if limit is None else limit)
     size = max(1, min(LARGEST_CHUNK, CHUNK_BYTES // max(sample_bytes(graph, names), 1)))
     if batch := fixed_batch(graph):
-        size = max(size // batch, 1) * batch
+        size = batch if _merges(graph, batch) else max(size // batch, 1) * batch
         count = max(count // batch, 1) * batch
     for start in range(0, count, size):
         yield {name: array[start : min(start + size, count)] for name, array in inputs.items()}
