@@ -34,6 +34,14 @@ def _pooled_indices(b: Builder, x: str) -> str:
     return b.op("Add", pooled, b.op("Cast", pooled[:-1] + "1", to=1))
 
 
+def _circular(b: Builder, x: str) -> str:
+    """Efficient channel attention over a ring of channels (CECA)."""
+    line = b.op("Reshape", b.op("GlobalAveragePool", x), b.ints(0, 1, C))
+    ring = b.op("Pad", line, b.ints(0, 0, 2, 0, 0, 2), mode="wrap")
+    gate = b.op("Reshape", b.op("Conv", ring, b.param(1, 1, 5)), b.ints(2, C, 1, 1))
+    return b.op("Mul", x, b.op("Sigmoid", gate))
+
+
 def _cumulative(op: str) -> Form:
     return lambda b, x: b.op(op, x, b.constant(np.int64(-3)), reverse=1, exclusive=1)
 
@@ -57,6 +65,7 @@ FORMS: dict[str, tuple[int, Form, set[bool]]] = {
         lambda b, x: b.op("Add", x, b.op("Cast", b.op("ArgMax", x, axis=1), to=1)),
         LOCKED,
     ),
+    "a window on a ring of channels": (19, _circular, INEXACT),
     "indices into the whole tensor": (17, _pooled_indices, LOCKED),
 }
 

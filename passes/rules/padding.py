@@ -38,7 +38,10 @@ def _pads(graph: Graph, node: Node) -> list[Ends]:
 
 
 def _relate_pad(r: Relation, node: Node) -> None:
-    """What is added with a constant may go again, index by index; other modes copy indices and lock the axis."""
+    """What is added with a constant may go again, index by index; what goes round goes with the index that it copies.
+
+    Other modes copy indices that would be others after a cut, and lock the axis.
+    """
     x, y = node.inputs[0], node.outputs[0]
     mode = _mode(node)
     can_respell = not node.input(1) or r.constant(node.input(1)) is not None
@@ -49,7 +52,15 @@ def _relate_pad(r: Relation, node: Node) -> None:
             r.lock(whole, (x, axis), "padded by lengths that only run time knows")
             whole = None
         elif before or after:
-            if mode != "constant" and max(before, after) > 0:
+            n = 0 if whole is None else len(whole)
+            if (
+                whole is not None
+                and mode == "wrap"
+                and can_respell
+                and 0 <= min(before, after) <= max(before, after) <= n
+            ):
+                whole = np.concatenate([whole[n - before :], whole, whole[:after]])
+            elif mode != "constant" and max(before, after) > 0:
                 r.lock(whole, (x, axis), f"padded with copies of its own indices ({mode})")
                 whole = None
             elif not can_respell:
