@@ -108,7 +108,8 @@ def bind(
 ) -> Mapping[str, Bound]:
     """The sites that can be repaired in a shrunk network, by name.
 
-    Left out are those that are gone, and those whose sum keeps other channels than their output.
+    Left out are those that are gone, those whose sum keeps other channels than their output, and those that lose
+    positions as well as channels: their rows are no longer those of the original.
     """
     left = linears(shrunk)
     result = {}
@@ -117,7 +118,7 @@ def bind(
             continue
         axis = site.linear.y_axis
         own, whole = kept.get((site.linear.y, axis)), kept.get((site.target, axis))
-        if not _equal(own, whole):
+        if not _equal(own, whole) or _loses_positions(channels.graph, site, kept):
             continue
         linear = left[site.name]
         behind = tail(shrunk, linear)
@@ -125,6 +126,16 @@ def bind(
             continue
         result[site.name] = Bound(site, linear, cut(channels, site.linear, kept), behind)
     return result
+
+
+def _loses_positions(graph: Graph, site: Site, kept: Mapping[tuple[str, int], Array]) -> bool:
+    """Whether heads, tokens or channels go from an axis along which the operator is repeated."""
+    places = (
+        (site.linear.x, site.linear.x_axis),
+        (site.linear.y, site.linear.y_axis),
+        (site.target, site.linear.y_axis),
+    )
+    return any((name, a) in kept for name, along in places for a in range(len(graph.shape(name))) if a != along)
 
 
 def _equal(first: Array | None, second: Array | None) -> bool:
