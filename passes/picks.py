@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen
-from amcc.passes.rules.indexing import slices
 from amcc.passes.rules.layout import segments
 from amcc.passes.rules.respell import Respell
+from amcc.passes.rules.slicing import slices
 
 _OLDEST = 13  # Squeeze and Slice read their axes as inputs
 

@@ -21,6 +21,7 @@ from amcc.passes.rules import (
     recurrent,
     selection,
     signal,
+    slicing,
     vision,
 )
 from amcc.passes.rules.locked import LOCKED
@@ -38,6 +39,7 @@ RULES = MappingProxyType(
         **mixing.RULES,
         **layout.RULES,
         **indexing.RULES,
+        **slicing.RULES,
         **padding.RULES,
         **vision.RULES,
         **selection.RULES,
