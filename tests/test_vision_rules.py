@@ -30,8 +30,7 @@ def _pad(*pads: int, mode: str = "constant", axes: tuple[int, ...] = ()) -> Row:
     half = len(pads) // 2
     added = dict(zip(axes or range(4), (pads[i] + pads[i + half] for i in range(half)), strict=True))
     after = tuple((C, SIDE, SIDE)[a - 1] + added.get(a, 0) for a in (1, 2, 3))
-    grows = mode != "constant" and added.get(1, 0) > 0
-    return Row(place, (after[0], after[1], after[2]), free=not grows, opset=19)
+    return Row(place, (after[0], after[1], after[2]), opset=19)
 
 
 def _resize(
@@ -120,9 +119,9 @@ FORMS = {
     "Pad space, reflected": ("Pad", _pad(0, 0, 2, 1, 0, 0, 1, 3, mode="reflect")),
     "Pad space, edges": ("Pad", _pad(0, 0, 2, 1, 0, 0, 1, 3, mode="edge")),
     "Pad space, wrapped": ("Pad", _pad(0, 0, 2, 1, 0, 0, 1, 3, mode="wrap")),
-    "Pad channels, reflected": ("Pad", _pad(0, 2, 0, 0, 0, 0, 0, 0, mode="reflect")),
-    "Pad channels, edges": ("Pad", _pad(0, 0, 0, 0, 0, 1, 0, 0, mode="edge")),
-    "Pad channels, wrapped": ("Pad", _pad(0, 1, 0, 0, 0, 0, 0, 0, mode="wrap")),
+    "Pad channels, reflected": ("Pad", _pad(0, 2, 0, 0, 0, 3, 0, 0, mode="reflect")),
+    "Pad channels, edges": ("Pad", _pad(0, 2, 0, 0, 0, 1, 0, 0, mode="edge")),
+    "Pad channels, wrapped": ("Pad", _pad(0, 3, 0, 0, 0, 2, 0, 0, mode="wrap")),
     "Pad old": ("Pad", Row(lambda b, x: b.op("Pad", x, pads=[0, 1, 0, 0, 0, 0, 0, 2]), (9, 8, 10), opset=10)),
     "Resize nearest": ("Resize", _resize("nearest", sizes=False)),
     "Resize linear": ("Resize", _resize("linear", sizes=True)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amcc.ir import Graph, Node
+from amcc.ir import Array, Graph, Node
 from amcc.passes.rules.known import wholes
 from amcc.passes.rules.respell import Respell
 from amcc.passes.rules.rule import Rule
@@ -38,12 +38,11 @@ def _pads(graph: Graph, node: Node) -> list[Ends]:
 
 
 def _relate_pad(r: Relation, node: Node) -> None:
-    """What is added with a constant may go again, index by index; what goes round goes with the index that it copies.
+    """What is added with a constant may go again, index by index; a copy of an index goes with it.
 
-    Other modes copy indices that would be others after a cut, and lock the axis.
+    A reflection turns round at the first and the last index, which stay.
     """
     x, y = node.inputs[0], node.outputs[0]
-    mode = _mode(node)
     can_respell = not node.input(1) or r.constant(node.input(1)) is not None
     out: list[Axis] = []
     for axis, (before, after) in enumerate(_pads(r.graph, node)):
@@ -51,26 +50,32 @@ def _relate_pad(r: Relation, node: Node) -> None:
         if before is None or after is None:
             r.lock(whole, (x, axis), "padded by lengths that only run time knows")
             whole = None
-        elif before or after:
-            n = 0 if whole is None else len(whole)
-            if (
-                whole is not None
-                and mode == "wrap"
-                and can_respell
-                and 0 <= min(before, after) <= max(before, after) <= n
-            ):
-                whole = np.concatenate([whole[n - before :], whole, whole[:after]])
-            elif mode != "constant" and max(before, after) > 0:
-                r.lock(whole, (x, axis), f"padded with copies of its own indices ({mode})")
-                whole = None
-            elif not can_respell:
+        elif whole is not None and (before or after):
+            if can_respell:
+                whole = _padded(r, whole, before, after, _mode(node), (x, axis))
+            else:
                 r.lock(whole, (x, axis), "padded by lengths of which others are only known at run time")
                 whole = None
-            elif whole is not None:
-                inner = whole[max(-before, 0) : len(whole) + min(after, 0)]
-                whole = np.concatenate([r.cuts.fresh(max(before, 0)), inner, r.cuts.fresh(max(after, 0))])
         out.append(whole)
     r.set(y, out)
+
+
+def _padded(r: Relation, whole: Array, before: int, after: int, mode: str, where: tuple[str, int]) -> Axis:
+    n = len(whole)
+    if mode == "constant" or max(before, after) <= 0:
+        inner = whole[max(-before, 0) : n + min(after, 0)]
+        return np.concatenate([r.cuts.fresh(max(before, 0)), inner, r.cuts.fresh(max(after, 0))])
+    most = {"edge": before + after, "wrap": n, "reflect": n - 1}.get(mode, 0)
+    if min(before, after) < 0 or max(before, after) > most:
+        r.lock(whole, where, f"padded with copies of its own indices ({mode})")
+        return None
+    source = np.concatenate([np.arange(-before, 0), np.arange(n), np.arange(n, n + after)])
+    if mode == "reflect":
+        source = (n - 1) - np.abs((n - 1) - np.abs(source))
+        r.lock(whole[[0] * bool(before) + [n - 1] * bool(after)], where, "a reflection turns round here")
+    elif mode == "edge":
+        source = np.clip(source, 0, n - 1)
+    return np.asarray(whole[source % n])
 
 
 def _respell_pad(shrink: Respell, node: Node) -> Node:
