@@ -35,8 +35,8 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
         UsageError: a name in `locked` that the graph does not have.
     """
     relation = relate(graph, locked, exact=exact)
+    solution = relation.cuts.solve()
     while True:
-        solution = relation.cuts.solve()
         tables = _unit_tables(relation, solution)
         roots, tables = _in_use(graph, tables)
         order, sizes = _footprints(tables, len(roots))
@@ -46,7 +46,7 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
         held = last_index(axes, sizes)
         if held is None:
             break
-        relation.hold(*held, "the last index of an axis that units cut in no regular way")
+        relation.hold(solution, *held, "the last index of an axis that units cut in no regular way")
     groups = _groups(graph, axes, sizes)
     contractions = tuple(
         Contraction(node.name, operand, axis)

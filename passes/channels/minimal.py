@@ -45,6 +45,8 @@ class _System:
         self._sides = [_lists(rows) for rows in (left, right)]
         self._guarded = _columns(Ragged.joined(guards), count) if guards else [0] * count
         ends = list(itertools.accumulate(map(len, guards), initial=0))
+        self._known: dict[int, int] = {}  # what an atom goes with, found before
+        self._never = 0  # atoms that cannot go
         self._guards = [(1 << end) - (1 << start) for start, end in itertools.pairwise(ends)]
 
     def units(self) -> list[int]:
@@ -52,8 +54,14 @@ class _System:
         found: set[int] = set()
         small = self._count <= _SMALL
         for atom in range(self._count):
+            some = False
             for members in itertools.islice(self._from(atom), None if small else 1):
                 found.add(self._shrunk(members, atom) if small else members)
+                some = True
+                if not small:
+                    self._known[atom] = members
+            if not some:
+                self._never |= 1 << atom
         chosen: list[int] = []
         covered = 0
         for unit in sorted(found, key=lambda unit: (unit.bit_count(), unit)):
@@ -64,20 +72,23 @@ class _System:
 
     def _from(self, atom: int) -> Iterator[int]:
         """Sets with one atom that may go, those that kill little first."""
-        stack = [(1 << atom, *self._killed((atom,)), 0)]
-        for step in range(_STEPS if self._count <= _SMALL else self._count):
+        stack = [(1 << atom, *self._killed((atom,)), self._never)]
+        for step in range(_STEPS):
             if not stack:
                 return
             members, left, right, guarded, banned = stack.pop()
-            if (left == right or step % 16 == 0) and any(guarded & guard == guard for guard in self._guards):
+            if (left == right or step % 64 == 63) and any(guarded & guard == guard for guard in self._guards):
                 continue
             if left == right:
                 yield members
                 continue
             branches = []
             for choice in self._choices(left, right, banned):
-                after = (left | self._dies[0][choice], right | self._dies[1][choice], guarded | self._guarded[choice])
-                branches.append((members | 1 << choice, *after, banned))
+                more = self._known.get(choice, 1 << choice)
+                if more & banned:
+                    more = 1 << choice
+                dies = self._killed(_bits(more))
+                branches.append((members | more, left | dies[0], right | dies[1], guarded | dies[2], banned))
                 banned |= 1 << choice
             stack.extend(reversed(branches))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.cutsets import CutSets
+from amcc.passes.channels.solution import Solution
 from amcc.passes.dims import per_sample
 from amcc.passes.rules.rule import rule_of
 
@@ -222,11 +223,11 @@ class Relation:
                     )
         self._node = None
 
-    def hold(self, where: tuple[str, int], index: int, why: str) -> None:
-        """One index of an axis stays."""
+    def hold(self, solution: Solution, where: tuple[str, int], index: int, why: str) -> None:
+        """One index of an axis stays, all else as solved."""
         axis = self.axes[where[0]][where[1]]
         assert axis is not None
-        self.lock(axis[[index]], where, why)
+        solution.lock(axis[[index]], self._tag(where, why))
 
     def finish(self) -> None:
         """Lock whatever some node ignored; parameters may have got their axes from a later node."""

@@ -32,6 +32,10 @@ class Solution:
         self._images = images
         self._tags = tags
 
+    def lock(self, cuts: Array, tag: int) -> None:
+        """Hold the units of some cut sets; what is left is as legal as before."""
+        self._tags[self.units(cuts).items] = tag
+
     def normal(self, cut: int) -> frozenset[int]:
         """The units of a cut set; empty if the index never goes."""
         return frozenset(self.table(np.array([cut]))[0].tolist()) - {-1}

@@ -237,24 +237,24 @@ class Solver:
         return True
 
     def _guards(self, atoms: Array, label: Array) -> dict[int, list[Ragged]]:
-        """By system, the axes that its units alone could empty: sides of equations, and whole families."""
+        """By system, the axes that its units alone could empty: of equations, and whole families."""
         image = self._solution()
         label_of = np.full(len(self._tags), -1)
         label_of[atoms] = label
-        axes = [side for n in ascending(self._of).tolist()
-                for side in (self._cuts.equations[n].left, self._cuts.equations[n].right)]  # fmt: skip
+        axes = [self._cuts.equations[n].left for n in ascending(self._of).tolist()]
         whole = image.units(np.arange(self._cuts.count))
         starts = np.concatenate([[0], np.cumsum(self._cuts.families)])
         touched = ascending(self._family[: self._cuts.count][whole.any(label_of[whole.items] >= 0)])
         axes += [np.arange(starts[f], starts[f + 1]) for f in touched.tolist()]
-        found: dict[int, list[Ragged]] = {}
+        found: dict[int, dict[bytes, Ragged]] = {}
         for axis in axes:
             rows = image.units(axis)
+            rows = rows.take(distinct(rows.table(0))[0])
             labels = label_of[rows.items]
             for system in ascending(labels[: rows.sizes[0]]).tolist():
                 if system >= 0 and rows.any(labels == system).all():
-                    found.setdefault(system, []).append(rows.take(distinct(rows.table(0))[0]))
-        return found
+                    found.setdefault(system, {})[rows.table(0).tobytes()] = rows
+        return {system: list(guards.values()) for system, guards in found.items()}
 
     def _lock_idle(self, atoms: Array, pairs: Array, left: Ragged, right: Ragged) -> None:
         """Lock atoms that are in no unit, because of the first equation that holds them."""
