@@ -17,7 +17,7 @@ import numpy as np
 from amcc.budget import Costs
 from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
-from amcc.passes.integers import is_weight
+from amcc.passes.integers import is_weight, stored_bits
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
 
@@ -37,7 +37,7 @@ def parameter_count(graph: Graph) -> int:
 
 def weight_bytes(graph: Graph) -> int:
     """Bytes of all trained parameters."""
-    return sum(array.size * array.dtype.itemsize for name, array in graph.params.items() if is_weight(graph, name))
+    return sum(-(-a.size * stored_bits(a) // 8) for name, a in graph.params.items() if is_weight(graph, name))
 
 
 def peak_activations(graph: Graph) -> int:
@@ -97,7 +97,7 @@ class CostModel:
         self._lengths = _Lengths(channels, [place for m in monomials for place in m.axes])
         self._terms = self._lengths.compile(monomials)
         self._owner = np.array([i for i, _ in macs], np.int64)
-        self._itemsize = np.array([a.dtype.itemsize for _, a in params], np.int64)
+        self._bits = np.array([stored_bits(a) for _, a in params], np.int64)
 
     @property
     def regular(self) -> bool:
@@ -169,7 +169,7 @@ class CostModel:
 
     def _sum(self, values: Array) -> Costs:
         macs, params = values[: len(self._owner)], values[len(self._owner) :]
-        return Costs(int(macs.sum()), int(params.sum()), int((params * self._itemsize).sum()))
+        return Costs(int(macs.sum()), int(params.sum()), int((-(-params * self._bits // 8)).sum()))
 
 
 class _Lengths:

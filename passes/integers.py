@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from amcc.ir import Array, Graph, Node
 
 _NARROW = frozenset({"int8", "uint8", "int4", "uint4", "int2", "uint2"})
+_BITS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2, "float4_e2m1fn": 4}
 # Where operators have an integer weight, its scale and zero point (-1: none), and the axis that these go along.
 _READERS = {
     "DequantizeLinear": (0, 1, 2, 1),
@@ -36,7 +37,7 @@ def is_weight(graph: Graph, name: str) -> bool:
 
 
 def real(graph: Graph, name: str) -> Array | None:
-    """A weight in float64; None for what is none. Integers whose scale is not known count as they are."""
+    """A weight in float64; None for what is none, and for integers of which nobody says what they stand for."""
     array = graph.params[name]
     if not is_weight(graph, name):
         return None
@@ -46,7 +47,12 @@ def real(graph: Graph, name: str) -> Array | None:
         place = _READERS.get(reader.op)
         if place is not None and reader.input(place[0]) == name:
             return _dequantized(graph, reader, array, *place[1:])
-    return array.astype(np.float64)
+    return None
+
+
+def stored_bits(array: Array) -> int:
+    """Bits that an element takes in a file, where narrow ones share bytes."""
+    return _BITS.get(array.dtype.name, 8 * array.dtype.itemsize)
 
 
 def _dequantized(graph: Graph, reader: Node, array: Array, scale: int, zero: int, along: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -185,6 +186,17 @@ def test_integer_weights_count_and_weigh_as_what_they_stand_for(tmp_path: Path) 
     found = magnitudes(analyze(graph))
     for ours in expected:
         assert any(len(ours) == len(other) and np.allclose(ours, other, rtol=0.05) for other in found)
+
+
+def test_two_numbers_of_four_bits_take_a_byte(tmp_path: Path) -> None:
+    b = Builder(0, opset=21)
+    numbers = b.constant(np.arange(15, dtype=np.int8).reshape(3, 5).astype(ml_dtypes.int4))
+    weight = b.op("DequantizeLinear", numbers, b.constant(np.float32(1)))
+    flat = b.op("Flatten", b.op("GlobalAveragePool", "x"))
+    path = tmp_path / "model.onnx"
+    onnx.save(b.finish(b.op("MatMul", flat, weight)), path)
+    graph = infer(from_onnx(path))
+    assert (parameter_count(graph), weight_bytes(graph)) == (16, 8 + 4)
 
 
 def test_quantisation_is_never_folded() -> None:

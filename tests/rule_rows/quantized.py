@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 
 from tests.random_graphs import Builder
@@ -61,6 +62,13 @@ def _blocks(b: Builder, x: str) -> str:
     scales = b.constant(np.linspace(0.001, 0.01, 12, dtype=np.float32).reshape(2, 6))
     w = b.op("DequantizeLinear", weight(b, C, 6), scales, axis=0, block_size=4)
     return b.op("MatMul", x, w)
+
+
+def _four_bits(b: Builder, x: str) -> str:
+    """Weights of four bits, two in a byte, with a scale for each output."""
+    weight = b.constant(b.random.integers(-8, 8, (C, 7)).astype(ml_dtypes.int4))
+    scales = b.constant((b.random.random(7) / 10).astype(np.float32))
+    return b.op("MatMul", x, b.op("DequantizeLinear", weight, scales, axis=1))
 
 
 def _dynamic(b: Builder, x: str) -> str:
@@ -192,6 +200,7 @@ ROWS = {
 }
 
 FORMS = {
+    "DequantizeLinear four bits": on_tokens(_four_bits, 7, macs=2 * T * C * 7, opset=21),
     "DequantizeLinear blocks": on_tokens(_blocks, 6, macs=2 * T * C * 6, opset=21),
 }
 """Further forms of the operators, each a row of its own."""
