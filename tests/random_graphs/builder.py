@@ -55,7 +55,7 @@ class Builder:
         self, kind: str, inputs: tuple[str, ...], attributes: dict[str, object]
     ) -> tuple[tuple[str, ...], dict[str, object]]:
         """Before opset 13: lists as attributes, and only operators that there were."""
-        if not onnx.defs.has(kind) or _first_opset(kind) > self.opset:
+        if _first_opsets()[kind] > self.opset:
             raise LookupError(f"opset {self.opset} has no {kind}")
         if kind == "Resize":
             inputs = tuple(name or self.constant(np.zeros(0, np.float32)) for name in inputs)
@@ -129,9 +129,13 @@ class Builder:
 
 
 @cache
-def _first_opset(kind: str) -> int:
-    schemas = onnx.defs.get_all_schemas_with_history()
-    return min(schema.since_version for schema in schemas if schema.name == kind and not schema.domain)
+def _first_opsets() -> dict[str, int]:
+    """The operator set that each standard operator came with."""
+    first: dict[str, int] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if not schema.domain:
+            first[schema.name] = min(schema.since_version, first.get(schema.name, schema.since_version))
+    return first
 
 
 Tensor = tuple[str, tuple[int, ...]]
