@@ -97,6 +97,9 @@ def masked_file(
         if target is None or target.op != edit.node.op:
             return None
         known = ChainMap({}, everything)
+        for name, tensor in zip(edit.node.inputs, target.inputs, strict=False):
+            if name not in known and _holds(tensor, channels.graph.params.get(name)):
+                known[name] = tensor
         for name, value in edit.values.items():
             known[name] = (
                 gs.Constant(name, edit.params[name])
@@ -130,6 +133,13 @@ def masked_file(
         return None
     masked: onnx.ModelProto = gs.export_onnx(surgeon, do_type_check=False)
     return masked
+
+
+def _holds(tensor: gs.Tensor, array: Array | None) -> bool:
+    """Whether a tensor of the file is a constant that the graph has under another name."""
+    import onnx_graphsurgeon as gs
+
+    return array is not None and isinstance(tensor, gs.Constant) and np.array_equal(tensor.values, array)
 
 
 def _exportable(node: gs.Node) -> bool:

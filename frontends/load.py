@@ -75,7 +75,8 @@ def _from_torch(source: Any, example_inputs: Any) -> Graph:
 
 def _tidied(graph: Graph) -> Graph:
     """The same network in the spelling that leaves most to cut."""
+    from amcc.passes.copies import own_constants
     from amcc.passes.in_order import gathers_in_order
     from amcc.passes.picks import picks_first
 
-    return picks_first(gathers_in_order(graph))
+    return own_constants(picks_first(gathers_in_order(graph)))
