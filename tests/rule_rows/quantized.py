@@ -64,6 +64,15 @@ def _blocks(b: Builder, x: str) -> str:
     return b.op("MatMul", x, w)
 
 
+def _trained_rounded(b: Builder, x: str) -> str:
+    """A float weight that is rounded in the graph, as training for quantisation leaves it; data of sixteen bits."""
+    params = b.constant(np.full(5, 0.01, np.float32)), b.constant(np.zeros(5, np.int8))
+    rounded = b.op("DequantizeLinear", b.op("QuantizeLinear", b.param(C, 5, 2, 2), *params, axis=1), *params, axis=1)
+    step = b.constant(np.float32(0.001)), b.constant(np.uint16(30000))
+    data = b.op("DequantizeLinear", b.op("QuantizeLinear", x, *step), *step)
+    return b.op("ConvTranspose", data, rounded, strides=[2, 2])
+
+
 def _four_bits(b: Builder, x: str) -> str:
     """Weights of four bits, two in a byte, with a scale for each output."""
     weight = b.constant(b.random.integers(-8, 8, (C, 7)).astype(ml_dtypes.int4))
@@ -200,6 +209,7 @@ ROWS = {
 }
 
 FORMS = {
+    "QuantizeLinear in training": Row(_trained_rounded, (5, 16, 16), macs=2 * T * C * 5 * 4, opset=21),
     "DequantizeLinear four bits": on_tokens(_four_bits, 7, macs=2 * T * C * 7, opset=21),
     "DequantizeLinear blocks": on_tokens(_blocks, 6, macs=2 * T * C * 6, opset=21),
 }
