@@ -53,3 +53,20 @@ def test_readers_of_a_repeated_number_are_cut_apart(tmp_path: Path) -> None:
 def test_what_is_learnt_stays_tied(tmp_path: Path) -> None:
     graph = load(two_norms(tmp_path / "m.onnx", np.arange(1, 5)))
     assert groups(graph) == [(2, True), (3, True), (4, False), (5, False)]
+
+
+def test_a_first_state_of_run_time_s_size_is_copied_too(tmp_path: Path) -> None:
+    """Zeros of any batch, to which two unlike tensors are added."""
+    b = Builder(0, batch="batch")
+    sizes = b.op("Concat", b.op("Shape", "x", end=1), b.ints(8, 8, 8), axis=0)
+    zeros, x = b.op("ConstantOfShape", sizes), "x"
+    for before in (3, 8):
+        x = b.op("Relu", b.op("Add", b.op("Conv", x, b.param(8, before, 1, 1)), zeros))
+    b.put(b.op("Conv", x, b.param(5, 8, 1, 1)), (2, 5, 8, 8))
+    path = tmp_path / "m.onnx"
+    onnx.save(b.model(), path)
+    graph = load(path)
+    assert [size for size, _ in groups(graph) if size == 8] == [8, 8]
+    channels = analyze(graph)
+    removal = random_removal(channels, np.random.default_rng(1))
+    assert certify(path, channels, removal, shrink(channels, removal)).passed
