@@ -203,6 +203,7 @@ def _is_users(filename: str) -> bool:
 
 def _translated(program: ExportedProgram, name: str) -> Graph:
     import torch
+    from onnx_ir.passes.common import NameFixPass
 
     _check_mode(program)
     try:
@@ -212,6 +213,7 @@ def _translated(program: ExportedProgram, name: str) -> Graph:
     except Exception as error:
         raise _untranslated(error, program, name) from error
     assert onnx_program is not None
+    NameFixPass()(onnx_program.model)  # a buffer called `index` and the call `aten.index` share a name
     return named(onnx_program.model_proto, program, name)
 
 

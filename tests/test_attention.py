@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amcc.backends.runtime import Session
 from amcc.certificate import certify
 from amcc.frontends.load import load
 from amcc.passes.channels import Channels, analyze
@@ -95,3 +96,18 @@ def test_a_transformer(name: str, tmp_path: Path) -> None:
     assert sorted(f"{'~' * g.inexact}{g.size}" for g in channels.groups) == sorted(expected.split())
     for seed in range(3):
         assert certified(path, channels, seed) <= 1e-4
+
+
+def test_a_module_whose_buffer_is_called_like_an_operator() -> None:
+    """torch's exporter gives `index` and what `aten.index` makes the same name."""
+    import torch
+
+    torch.manual_seed(0)
+    module, x = nets.Windows().eval(), torch.randn(2, 3, 8, 8)
+    graph = load(module, example_inputs=x)
+    found = Session(graph).run({graph.inputs[0]: x.numpy()})[graph.outputs[0]]
+    np.testing.assert_allclose(found, module(x).detach().numpy(), rtol=1e-4, atol=1e-4)
+    channels = analyze(graph)
+    assert sorted(g.size for g in channels.groups) == [4, 4, 4, 16, 32]
+    removal = random_removal(channels, np.random.default_rng(0))
+    assert certify(graph, channels, removal, shrink(channels, removal)).error <= 1e-4
