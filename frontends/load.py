@@ -78,5 +78,6 @@ def _tidied(graph: Graph) -> Graph:
     from amcc.passes.copies import own_constants
     from amcc.passes.in_order import gathers_in_order
     from amcc.passes.picks import picks_first
+    from amcc.passes.shuffles import shuffles_as_gathers
 
-    return own_constants(picks_first(gathers_in_order(graph)))
+    return own_constants(shuffles_as_gathers(picks_first(gathers_in_order(graph))))

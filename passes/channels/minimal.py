@@ -73,11 +73,12 @@ class _System:
     def _from(self, atom: int) -> Iterator[int]:
         """Sets with one atom that may go, those that kill little first."""
         stack = [(1 << atom, *self._killed((atom,)), self._never)]
+        small = self._count <= _SMALL
         for step in range(_STEPS):
             if not stack:
                 return
             members, left, right, guarded, banned = stack.pop()
-            if (left == right or step % 64 == 63) and any(guarded & guard == guard for guard in self._guards):
+            if (small or left == right or step % 64 == 63) and any(guarded & guard == guard for guard in self._guards):
                 continue
             if left == right:
                 yield members
