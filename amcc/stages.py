@@ -152,9 +152,15 @@ def check_prunable(channels: Channels) -> None:
 
 
 def reasons(channels: Channels, most: int = 5) -> str:
-    """The locks that cost most, for messages."""
-    costly = sorted(channels.ledger, key=lambda lock: -lock.macs)[:most]
-    return "; ".join(f"'{lock.value}' axis {lock.axis} ({lock.op or 'graph'}): {lock.reason}" for lock in costly)
+    """What keeps most MACs out of reach, each reason with one place where it was met, for messages."""
+    texts = []
+    costly = [obstacle for obstacle in channels.obstacles if obstacle.macs] or channels.obstacles
+    for obstacle in costly[:most]:
+        same = (lock for lock in channels.ledger if (lock.op, lock.reason) == (obstacle.op, obstacle.reason))
+        worst = max(same, key=lambda lock: lock.macs)
+        times = f", and {obstacle.locks - 1} more" if obstacle.locks > 1 else ""
+        texts.append(f"'{worst.value}' axis {worst.axis} ({obstacle.op or 'graph'}){times}: {obstacle.reason}")
+    return "; ".join(texts)
 
 
 def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> None:
