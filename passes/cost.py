@@ -83,6 +83,7 @@ class CostModel:
 
     Attributes:
         full: `[groups]` int64, the keep that removes nothing.
+        monomials: what the MACs of all nodes are sums of.
     """
 
     def __init__(self, channels: Channels, orders: Sequence[Array] | None = None) -> None:
@@ -90,8 +91,10 @@ class CostModel:
         self.full = np.array([group.size for group in channels.groups], np.int64)
         self._orders = orders if orders is not None else [np.arange(g.size)[::-1] for g in channels.groups]
         graph = channels.graph
-        self._nodes = [node.name for node, _ in _macs(graph)]
-        macs = [(i, m) for i, (_, monomials) in enumerate(_macs(graph)) for m in monomials]
+        nodes = _macs(graph)
+        self._nodes = [node.name for node, _ in nodes]
+        macs = [(i, m) for i, (_, monomials) in enumerate(nodes) for m in monomials]
+        self.monomials = tuple(m for _, m in macs)
         params = [(n, a) for n, a in graph.params.items() if is_weight(graph, n)]
         monomials = [m for _, m in macs] + [Monomial(1, tuple((n, x) for x in range(a.ndim))) for n, a in params]
         self._lengths = _Lengths(channels, [place for m in monomials for place in m.axes])
@@ -149,10 +152,6 @@ class CostModel:
             lengths[slots] += lost
             found.append(int((values[touched] - left).sum()))
         return found
-
-    def monomials(self) -> list[Monomial]:
-        """What the MACs of all nodes are sums of."""
-        return [m for _, monomials in _macs(self.channels.graph) for m in monomials]
 
     @cached_property
     def original(self) -> Costs:

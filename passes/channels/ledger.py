@@ -8,7 +8,7 @@ do not add up.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ Frozen = Mapping[Place, int]
 def write_ledger(channels: Channels, relation: Relation, solution: Solution) -> Channels:
     """The analysis with its ledger, and each group with the MACs that it holds."""
     model = CostModel(channels)
-    rest = _Rest(channels, model.monomials())
+    rest = _Rest(channels, model.monomials)
     by_reason: dict[Reason, list[Frozen]] = {}
     for tag, part in sorted(_frozen(channels, relation, solution, rest.places).items()):
         by_reason.setdefault(relation.reasons[tag], []).append(part)
@@ -86,7 +86,7 @@ class _Rest:
         places: the axes that MACs are proportional to.
     """
 
-    def __init__(self, channels: Channels, monomials: list[Monomial]) -> None:
+    def __init__(self, channels: Channels, monomials: Sequence[Monomial]) -> None:
         kept = channels.kept({group.index: np.arange(1, group.size) for group in channels.groups})
         self._monomials = monomials
         self._holders: dict[Place, list[int]] = {}

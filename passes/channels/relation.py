@@ -51,6 +51,7 @@ class Relation:
         self.axes: dict[str, list[Axis]] = {}
         self.reasons: list[Reason] = []
         self.approximations: list[tuple[Array, Reason]] = []
+        self._whole: set[int] = set()
         self._node: Node | None = None
         self._periodic = False
         self._grids: dict[bytes, tuple[tuple[Axis, int], ...]] = {}
@@ -120,9 +121,14 @@ class Relation:
         else:
             self.cuts.equal(a, b, tag)
 
+    def stays(self, axis: Axis) -> bool:
+        """Whether an axis is known to be locked as a whole, so that nothing need be said of it any more."""
+        return axis is None or id(axis) in self._whole
+
     def lock(self, axis: Axis, where: tuple[str, int], why: str) -> None:
         """No index of the axis may go."""
         if axis is not None:
+            self._whole.add(id(axis))  # its lock keeps it alive
             self.cuts.lock(axis, self._tag(where, why))
 
     def inexact(self, axis: Axis, where: tuple[str, int], why: str) -> None:

@@ -19,7 +19,7 @@ def slid(r: Relation, node: Node, x: str, y: str, axis: int, window: int, stride
     index goes with the window around it, and where the result is shorter, both ends stay. With strides all stay.
     """
     own, shorter = r.axis(x, axis), r.shape(y)[axis]
-    if own is None:
+    if own is None or r.stays(own):
         return None
     lost = len(own) - shorter if isinstance(shorter, int) else -1
     if stride != 1 or lost < 0 or (window == 1 and lost):
