@@ -49,7 +49,7 @@ CASES: dict[str, Net] = {
     "spatial gating": (lambda: _B(nets.SpatialGating()), nets.TOKENS_IN, "old", "~16 20 ~12"),
     "windows": (nets.Windows, nets.PICTURES_IN, "old", "~16 32 4 4 4"),
     "patches": (nets.Patches, nets.PICTURES_IN, "new", "~16 4 4 4"),
-    "queries": (nets.Queries, nets.PICTURES_IN, "old", "16 ~16 4 4 4"),
+    "queries": (nets.Queries, nets.PICTURES_IN, "old", "16 16 ~16 4 4 4"),
     "buckets": (nets.Buckets, nets.WORDS_IN, "old", "~16 4 4 4"),
     "causal": (nets.Causal, nets.WORDS_IN, "old", "~16 4 4 4"),
 }
