@@ -101,12 +101,14 @@ def capture(
     """Load and analyse a network.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, or its weights are no numbers.
         UsageError: a lock names nothing.
     """
     from amcc.frontends.load import load
+    from amcc.frontends.onnx_checks import check_numbers
 
     graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
+    check_numbers(graph, mapped=True)
     channels = analyze(graph, locked=lock, exact=exact)
     return Subject(model_name(model), model_file(model), model_hash(model, graph), channels)
 

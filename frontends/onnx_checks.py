@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,24 +78,39 @@ def check_names(graph: Graph) -> None:
             raise ModelError(f"nothing in the graph makes the output '{output}'")
 
 
-def check_numbers(graph: Graph) -> None:
+def check_numbers(graph: Graph, *, mapped: bool = False) -> None:
     """No parameter holds a NaN, no weight an infinity.
+
+    Args:
+        mapped: check those that lie in mapped files, rather than those in memory. Reading a large file takes
+            time, so that this waits until its numbers are needed; its pages are given back.
 
     Raises:
         ModelError: names the parameter and who reads it.
     """
     for name, array in graph.params.items():
-        if not array.dtype.name.startswith(("float", "bfloat", "complex")):
+        file = _mapping(array)
+        if (file is not None) != mapped or not array.dtype.name.startswith(("float", "bfloat", "complex")):
             continue
         users = graph.consumers.get(name, ())
         weighed = next((n for n in users if n.op in _WEIGHTED), None)
         fault = _fault(array)
+        if file is not None and hasattr(file, "madvise"):
+            file.madvise(mmap.MADV_DONTNEED)
         if fault == "NaN" or (fault and weighed):
             reader = (weighed or users[0]).label if users else "nothing"
             raise ModelError(
                 f"parameter '{name}' {list(array.shape)}, read by {reader}, contains {fault}",
                 hint="training diverged or the export is broken; use a sound checkpoint",
             )
+
+
+def _mapping(array: Array) -> mmap.mmap | None:
+    """The file mapping that holds an array, if one does."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def _fault(array: Array) -> str:

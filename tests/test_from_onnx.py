@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from amcc.errors import ModelError
 from amcc.frontends import onnx_file
 from amcc.frontends.from_onnx import from_onnx
+from amcc.frontends.onnx_checks import check_numbers
 from amcc.ir import Array, Opaque, verify
 from amcc.passes.shapes import infer
+from amcc.stages import capture
 from tests.onnx_models import drawn, light_models, model, node, save
 
 WEIGHT = drawn(4, 3, 3, 3)
@@ -296,8 +298,15 @@ def test_a_name_made_twice_is_named(tmp_path: Path) -> None:
 def test_nan_in_a_parameter(tmp_path: Path, mapped: bool) -> None:
     weight = drawn(64, 3, 5, 5).copy()
     weight[3, 2, 1, 0] = np.nan
-    made = model([CONV], {"x": [1, 3, 8, 8]}, ["y"], {"w": weight})
-    refuse(save(made, tmp_path), "'w'", "NaN", "Conv 'conv'")
+    path = save(model([CONV], {"x": [1, 3, 8, 8]}, ["y"], {"w": weight}), tmp_path)
+    if not mapped:
+        refuse(path, "'w'", "NaN", "Conv 'conv'")
+        return
+    graph = from_onnx(path)  # the file's pages are read once the numbers are needed
+    with pytest.raises(ModelError, match=r"'w'.*Conv 'conv'.*NaN"):
+        check_numbers(graph, mapped=True)
+    with pytest.raises(ModelError, match="NaN"):
+        capture(path, None, None)
 
 
 def test_infinity_is_refused_in_weights_and_allowed_in_masks(tmp_path: Path) -> None:
