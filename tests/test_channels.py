@@ -155,6 +155,16 @@ def test_shared_parameters_tie_their_readers() -> None:
     assert sizes(channels) == [6]
 
 
+def test_a_unit_alone_of_its_kind_stays_and_says_so() -> None:
+    """Channel 0 is read twice, the others once; a plan leaves one unit of each group."""
+    b = Builder(0)
+    twice = b.op("Gather", conv(b, "x", 3, 4), b.ints(0, 0, 1, 2, 3), axis=1)
+    channels = analyze(graph_of(b, head(b, conv(b, twice, 5, 6), 6)))
+    assert sizes(channels) == [3, 6]
+    lock = next(lock for lock in channels.ledger if lock.reason == "alone of its kind, and one of each stays")
+    assert (lock.value, lock.axis) == ("w0", 0)
+
+
 def test_normalising_over_channels_is_inexact_or_locks_them() -> None:
     b = Builder(0)
     normal = b.op("LRN", conv(b, "x", 3, 8), size=3)

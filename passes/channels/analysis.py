@@ -17,6 +17,7 @@ from amcc.ir import Array, Graph
 from amcc.passes.channels.cutsets import Solution
 from amcc.passes.channels.ledger import write_ledger
 from amcc.passes.channels.model import Approximation, Channels, Contraction, Group, Slice
+from amcc.passes.channels.ragged import among, ascending
 from amcc.passes.channels.relation import Reason, Relation
 from amcc.passes.channels.survivors import last_index
 from amcc.passes.rules import UNKNOWN, rule_of
@@ -36,17 +37,24 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
     """
     relation = relate(graph, locked, exact=exact)
     solution = relation.cuts.solve()
+    all_tables, held = _unit_tables(relation, solution), np.zeros(0, np.int64)
     while True:
-        tables = _unit_tables(relation, solution)
-        roots, tables = _in_use(graph, tables)
+        roots, tables = _in_use(graph, all_tables, held)
         order, sizes = _footprints(tables, len(roots))
         renumber = np.full(len(roots) + 1, len(order))
         renumber[order] = np.arange(len(order))
         axes = _renumbered(tables, renumber, len(order))
-        held = last_index(axes, sizes)
-        if held is None:
+        stay = _singles(graph, axes, sizes)
+        why = "alone of its kind, and one of each stays"
+        if not stay and (last := last_index(axes, sizes)) is not None:
+            place, index = last
+            stay = [(unit, place) for unit in axes[place][index].tolist() if unit < len(order)]
+            why = "the last index of an axis that units cut in no regular way"
+        if not stay:
             break
-        relation.hold(solution, *held, "the last index of an axis that units cut in no regular way")
+        for unit, place in stay:
+            held = np.append(held, roots[order[unit]])
+            relation.hold(solution, held[-1:], place, why)
     groups = _groups(graph, axes, sizes)
     contractions = tuple(
         Contraction(node.name, operand, axis)
@@ -138,11 +146,11 @@ def _unit_tables(relation: Relation, solution: Solution) -> dict[Place, Array]:
     return tables
 
 
-def _in_use(graph: Graph, tables: Mapping[Place, Array]) -> tuple[Array, dict[Place, Array]]:
-    """Units that cut a parameter, numbered densely; a unit that cuts none is no choice and always stays."""
-    cutting = [t.ravel() for (value, _), t in tables.items() if value in graph.params]
-    roots = np.unique(np.concatenate(cutting)) if cutting else np.zeros(0, np.int64)
-    roots = roots[roots >= 0]
+def _in_use(graph: Graph, tables: Mapping[Place, Array], held: Array) -> tuple[Array, dict[Place, Array]]:
+    """Units that cut a parameter and are not held, numbered densely; one that cuts none is no choice, and stays."""
+    cutting = {id(t): t.ravel() for (value, _), t in tables.items() if value in graph.params}
+    roots = ascending(np.concatenate([held[:0], *cutting.values()]))
+    roots = roots[(roots >= 0) & ~among(roots, ascending(held))]
     dense: dict[int, Array] = {}
     result: dict[Place, Array] = {}
     for place, table in tables.items():
@@ -200,6 +208,17 @@ def _told_apart(group: Array, tables: Mapping[Place, Array]) -> Array:
     if not column.any():
         return group
     return np.asarray(np.unique(np.stack([group, column], 1), axis=0, return_inverse=True)[1]).ravel()
+
+
+def _singles(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) -> list[tuple[int, Place]]:
+    """The units of groups that have no other, each with the first parameter axis that it cuts."""
+    alone = np.append(np.repeat(np.asarray(sizes, np.int64) == 1, sizes), False)
+    found: dict[int, Place] = {}
+    for place, rows in axes.items() if alone.any() else ():
+        if place[0] in graph.params:
+            for unit in np.unique(rows[alone[rows]]).tolist():
+                found.setdefault(unit, place)
+    return sorted(found.items())
 
 
 def _renumbered(tables: Mapping[Place, Array], renumber: Array, count: int) -> dict[Place, Array]:

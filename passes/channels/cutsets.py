@@ -8,6 +8,7 @@ that satisfy all of them (`amcc.passes.channels.solver`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,6 +87,28 @@ class CutSets:
             first, inverse = distinct(table[several])
             numbers[several] = -1 - self._compounds.add(sets.take(several[first]))[inverse]
         return numbers
+
+    def lines(self, axis: Array, shape: Sequence[int]) -> list[Array] | None:
+        """The cut sets of each axis of a row-major split, if the axis is their product; None if it is not."""
+        cells = self.atoms(axis)
+        places = np.unravel_index(cells.row, tuple(shape))
+        shared = [self._shared(place, cells.items, n, len(axis) // n) for place, n in zip(places, shape, strict=True)]
+        spread = np.unravel_index(np.arange(len(axis)), tuple(shape))
+        parts = [lines.take(place) for lines, place in zip(shared, spread, strict=True)]
+        row, items = (np.concatenate([getattr(part, what) for part in parts]) for what in ("row", "items"))
+        whole = Ragged.of_sets(row, items, len(axis))
+        if not (np.array_equal(whole.starts, cells.starts) and np.array_equal(whole.items, cells.items)):
+            return None
+        return [self._numbered(lines) for lines in shared]
+
+    def _shared(self, place: Array, items: Array, n: int, cells: int) -> Ragged:
+        """For each of n places the atoms that all of its cells hold; an axis of length 1 holds none."""
+        if n == 1:
+            return Ragged.of_sizes(np.zeros(1, np.int64), np.zeros(0, np.int64))
+        keys = np.sort(place * self.count + items, kind="stable")
+        start = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        full = keys[start[np.diff(np.append(start, len(keys))) == cells]]
+        return Ragged.of_sets(full // self.count, full % self.count, n)
 
     def equal(self, left: Array, right: Array, tag: int) -> None:
         """The two axes lose the same indices."""

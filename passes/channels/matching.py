@@ -11,8 +11,8 @@ from amcc.passes.channels.ragged import Ragged, ascending, merged
 def equal_supports(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array]:
     """Atoms to be merged: one on the left, one on the right of the same indices of an equation.
 
-    Where the matches of one equation merge atoms that another holds apart, the first equation of those that
-    share atoms goes alone.
+    Where the matches of one equation merge atoms that another holds apart, these two and all that share atoms with
+    them wait, but for the first.
 
     Args:
         of: the equation of each pair.
@@ -28,12 +28,16 @@ def equal_supports(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array
     held = np.searchsorted(atoms, np.concatenate([left.items, right.items]))
     count = int(of.max()) + 1
     apart = _count(owner, held, len(atoms)) - np.bincount(equation, minlength=count)
-    if (apart != _count(owner, root[held], len(atoms))).any():
+    torn = apart != _count(owner, root[held], len(atoms))
+    if torn.any():
+        near = np.zeros(len(atoms), bool)
+        near[held[torn[owner]]] = True
+        waits = np.bincount(owner[near[held]], minlength=count) > 0
         together = merged(count + len(atoms), owner, count + held)[equation]
         first = np.full(count, count)
-        np.minimum.at(first, together, equation)
-        alone = equation == first[together]
-        atom, twin = atom[alone], twin[alone]
+        np.minimum.at(first, together[waits[equation]], equation[waits[equation]])
+        go = ~waits[equation] | (equation == first[together])
+        atom, twin = atom[go], twin[go]
     return atom, twin
 
 

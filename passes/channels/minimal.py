@@ -45,12 +45,12 @@ class _System:
         self._sides = [_lists(rows) for rows in (left, right)]
         self._guarded = _columns(Ragged.joined(guards), count) if guards else [0] * count
         ends = list(itertools.accumulate(map(len, guards), initial=0))
-        self._known: dict[int, int] = {}  # what an atom goes with, found before
+        self._known: dict[int, tuple[int, int, int, int]] = {}  # what an atom goes with, and what dies
         self._never = 0  # atoms that cannot go
         self._guards = [(1 << end) - (1 << start) for start, end in itertools.pairwise(ends)]
 
     def units(self) -> list[int]:
-        """The smallest sets that may go; in a large system one for each atom, not quite the smallest."""
+        """Sets that may go, the smallest that there are for each atom; in a large system not quite the smallest."""
         found: set[int] = set()
         small = self._count <= _SMALL
         for atom in range(self._count):
@@ -59,13 +59,13 @@ class _System:
                 found.add(self._shrunk(members, atom) if small else members)
                 some = True
                 if not small:
-                    self._known[atom] = members
+                    self._known[atom] = (members, *self._killed(_bits(members)))
             if not some:
                 self._never |= 1 << atom
         chosen: list[int] = []
         covered = 0
         for unit in sorted(found, key=lambda unit: (unit.bit_count(), unit)):
-            if small or unit & ~covered:
+            if unit & ~covered:
                 chosen.append(unit)
                 covered |= unit
         return sorted(chosen, key=lambda unit: (unit & -unit, unit.bit_count(), unit))
@@ -85,11 +85,10 @@ class _System:
                 continue
             branches = []
             for choice in self._choices(left, right, banned):
-                more = self._known.get(choice, 1 << choice)
-                if more & banned:
-                    more = 1 << choice
-                dies = self._killed(_bits(more))
-                branches.append((members | more, left | dies[0], right | dies[1], guarded | dies[2], banned))
+                more = self._known.get(choice)
+                if more is None or more[0] & banned:
+                    more = (1 << choice, *self._killed((choice,)))
+                branches.append((members | more[0], left | more[1], right | more[2], guarded | more[3], banned))
                 banned |= 1 << choice
             stack.extend(reversed(branches))
 

@@ -178,6 +178,8 @@ class Relation:
             position = varies.index(True)
             line = np.moveaxis(cells, position, 0).reshape(shape[position], -1)[:, 0]
             return [line if p == position else None for p in range(len(shape))]
+        if axis.min() < 0 and (lines := self.cuts.lines(axis, shape)) is not None:
+            return [line if line.any() else None for line in lines]
         axes: list[Axis] = [self.fresh(n) if v else None for n, v in zip(shape, varies, strict=True)]
         whole = self.grid(*zip(axes, shape, strict=True))
         self.same(
@@ -229,11 +231,9 @@ class Relation:
                     )
         self._node = None
 
-    def hold(self, solution: Solution, where: tuple[str, int], index: int, why: str) -> None:
-        """One index of an axis stays, all else as solved."""
-        axis = self.axes[where[0]][where[1]]
-        assert axis is not None
-        solution.lock(axis[[index]], self._tag(where, why))
+    def hold(self, solution: Solution, units: Array, where: tuple[str, int], why: str) -> None:
+        """Units that stay, all else as solved."""
+        solution.lock(units, self._tag(where, why))
 
     def finish(self) -> None:
         """Lock whatever some node ignored; parameters may have got their axes from a later node."""

@@ -32,9 +32,9 @@ class Solution:
         self._images = images
         self._tags = tags
 
-    def lock(self, cuts: Array, tag: int) -> None:
-        """Hold the units of some cut sets; what is left is as legal as before."""
-        self._tags[self.units(cuts).items] = tag
+    def lock(self, units: Array, tag: int) -> None:
+        """Units that stay after all; without them the others are as legal as before."""
+        self._tags[units] = tag
 
     def normal(self, cut: int) -> frozenset[int]:
         """The units of a cut set; empty if the index never goes."""
