@@ -18,6 +18,7 @@ from amcc.budget import Costs
 from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.integers import is_weight, stored_bits
+from amcc.passes.ragged import distinct
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
 
@@ -215,13 +216,12 @@ class _Lengths:
         if table.shape[1] == 1 and (line := self._line(table[:, 0])) is not None:
             return line
         terms: list[tuple[int, tuple[int, ...]]] = []
-        kinds, which = np.unique(groups, axis=0, return_inverse=True)
-        for number, kind in enumerate(kinds.tolist()):
+        first, which = distinct(groups + 1)
+        for number, kind in enumerate(groups[first].tolist()):
             members = tuple(g for g in kind if g >= 0)
-            rows = table[which.ravel() == number]
-            cells, times = np.unique(rows, axis=0, return_counts=True)
+            times = np.bincount(distinct(table[which == number])[1])
             full = int(np.prod([self._channels.groups[g].size for g in members], dtype=np.int64))
-            if len(set(members)) < len(members) or len(cells) != full or len(set(times.tolist())) > 1:
+            if len(set(members)) < len(members) or len(times) != full or times.min() != times.max():
                 return None
             terms.append((int(times[0]), members))
         return terms

@@ -17,9 +17,9 @@ from amcc.ir import Array, Graph
 from amcc.passes.channels.cutsets import Solution
 from amcc.passes.channels.ledger import write_ledger
 from amcc.passes.channels.model import Approximation, Channels, Contraction, Group, Slice
-from amcc.passes.channels.ragged import among, ascending
 from amcc.passes.channels.relation import Reason, Relation
 from amcc.passes.channels.survivors import last_index
+from amcc.passes.ragged import among, ascending, distinct
 from amcc.passes.rules import UNKNOWN, rule_of
 from amcc.passes.rules.rule import Place
 
@@ -178,12 +178,12 @@ def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[
         if id(table) in seen:
             continue
         seen.add(id(table))
-        units, times = np.unique(table, return_counts=True)
+        units, times = _counted(table, count)
         signature[units] += random.integers(1, 2**63, 2, np.uint64) * times[:, None].astype(np.uint64)
         first[units] = np.minimum(first[units], position)
     signature, first = signature[:count], first[:count]
-    _, group = np.unique(signature, axis=0, return_inverse=True)
-    group = _told_apart(group.ravel(), tables)
+    _, group = distinct(np.stack([np.unique(half, return_inverse=True)[1] for half in signature.T], 1))
+    group = _told_apart(group, tables)
     start = np.full(group.max(initial=-1) + 1, len(tables))
     np.minimum.at(start, group, first)
     lowest = np.full(len(start), count)
@@ -191,6 +191,15 @@ def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[
     order = np.lexsort((np.arange(count), lowest[group], start[group]))
     _, at, sizes = np.unique(group[order], return_index=True, return_counts=True)
     return order, sizes[np.argsort(at)].tolist()
+
+
+def _counted(table: Array, count: int) -> tuple[Array, Array]:
+    """The units of an axis, and on how many of its indices each is."""
+    if count > 8 * table.size:
+        return np.unique(table, return_counts=True)
+    times = np.bincount(table.ravel())
+    units = np.flatnonzero(times)
+    return units, times[units]
 
 
 def _told_apart(group: Array, tables: Mapping[Place, Array]) -> Array:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.channels.ragged import Growing, Ragged, distinct
 from amcc.passes.channels.solution import Solution
+from amcc.passes.ragged import Growing, Ragged, distinct
 
 NEVER = 0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.channels.ragged import Ragged, among, ascending
+from amcc.passes.ragged import Ragged, among, ascending
 
 
 @dataclass(frozen=True)

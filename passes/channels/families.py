@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.channels.ragged import Ragged, ascending, merged
+from amcc.passes.ragged import Ragged, ascending, merged
 
 _MOST = 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.channels.ragged import Ragged, ascending, merged
+from amcc.passes.ragged import Ragged, ascending, merged
 
 
 def equal_supports(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array]:

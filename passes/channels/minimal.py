@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from amcc.passes.channels.ragged import Ragged
+from amcc.passes.ragged import Ragged
 
 # Atoms of a system of which all smallest sets are wanted, and the steps of the search from each.
 _SMALL = 64

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.channels.ragged import Ragged
+from amcc.passes.ragged import Ragged
 
 if TYPE_CHECKING:
     from amcc.passes.channels.cutsets import CutSets

@@ -26,8 +26,8 @@ from amcc.passes.channels.factors import common_factors
 from amcc.passes.channels.families import tied_families
 from amcc.passes.channels.matching import equal_supports
 from amcc.passes.channels.minimal import minimal_units
-from amcc.passes.channels.ragged import Growing, Ragged, among, ascending, distinct, merged
 from amcc.passes.channels.solution import FREE, Solution
+from amcc.passes.ragged import Growing, Ragged, among, ascending, distinct, merged
 
 if TYPE_CHECKING:
     from amcc.passes.channels.cutsets import CutSets
