@@ -45,6 +45,14 @@ class Solution:
         rows = self._expanded(cuts)
         return rows.where(self._tags[rows.items] == FREE)
 
+    def holds(self, mark: Array) -> Array:
+        """By atom, whether one of its units is marked."""
+        found = mark & (self._tags == FREE)
+        replaced = np.flatnonzero(self._at >= 0)
+        found[replaced] = self._images.any(found[self._images.items])[self._at[replaced]]
+        by_atom: Array = found[self._root]
+        return by_atom
+
     def table(self, cuts: Array) -> Array:
         """`[n, k]` the units of each cut set of an axis, ascending, -1 filling."""
         if self._is_plain(cuts):

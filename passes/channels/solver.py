@@ -225,15 +225,24 @@ class Solver:
         if not len(chosen):
             return False
         guards = self._guards(systems.atoms, systems.label)
+        known: dict[tuple[bytes, ...], Ragged] = {}  # layers are alike
+        atoms, images, first = [], [], len(self._tags)
         for system in chosen.tolist():
             mine, own = systems.atoms[systems.label == system], np.flatnonzero(systems.of_pair == system)
             left, right = systems.left.take(own), systems.right.take(own)
             held = [_only(guard, mine) for guard in guards.get(system, ())]
-            units = minimal_units(_only(left, mine), _only(right, mine), len(mine), held)
+            sides = [_only(left, mine), _only(right, mine)]
+            key = tuple(part.tobytes() for rows in (*sides, *held) for part in (rows.starts, rows.items))
+            if key not in known:
+                known[key] = minimal_units(sides[0], sides[1], len(mine), held)
+            units = known[key]
             free = np.flatnonzero(units.sizes)
-            new = self._new_atoms(int(units.items.max(initial=-1)) + 1)
             self._lock_idle(mine[units.sizes == 0], own, left, right)
-            self._change(mine[free], Ragged(units.starts, new[units.items]).take(free))
+            atoms.append(mine[free])
+            images.append(Ragged(units.starts, units.items + first).take(free))
+            first += int(units.items.max(initial=-1)) + 1
+        self._new_atoms(first - len(self._tags))
+        self._change(np.concatenate(atoms), Ragged.joined(images))
         return True
 
     def _guards(self, atoms: Array, label: Array) -> dict[int, list[Ragged]]:
@@ -242,9 +251,8 @@ class Solver:
         label_of = np.full(len(self._tags), -1)
         label_of[atoms] = label
         axes = [self._cuts.equations[n].left for n in ascending(self._of).tolist()]
-        whole = image.units(np.arange(self._cuts.count))
         starts = np.concatenate([[0], np.cumsum(self._cuts.families)])
-        touched = ascending(self._family[: self._cuts.count][whole.any(label_of[whole.items] >= 0)])
+        touched = ascending(self._family[: self._cuts.count][image.holds(label_of >= 0)])
         axes += [np.arange(starts[f], starts[f + 1]) for f in touched.tolist()]
         found: dict[int, dict[bytes, Ragged]] = {}
         for axis in axes:
