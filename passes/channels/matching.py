@@ -11,8 +11,8 @@ from amcc.passes.ragged import Ragged, ascending, merged
 def equal_supports(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array]:
     """Atoms to be merged: one on the left, one on the right of the same indices of an equation.
 
-    Where the matches of one equation merge atoms that another holds apart, these two and all that share atoms with
-    them wait, but for the first.
+    Where the matches of one equation merge atoms that another one with matches holds apart, these two and all that
+    share atoms with them wait, but for the first.
 
     Args:
         of: the equation of each pair.
@@ -27,8 +27,8 @@ def equal_supports(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array
     owner = np.concatenate([of[left.row], of[right.row]])
     held = np.searchsorted(atoms, np.concatenate([left.items, right.items]))
     count = int(of.max()) + 1
-    apart = _count(owner, held, len(atoms)) - np.bincount(equation, minlength=count)
-    torn = apart != _count(owner, root[held], len(atoms))
+    matches = np.bincount(equation, minlength=count)
+    torn = (matches > 0) & (_count(owner, held, len(atoms)) - matches != _count(owner, root[held], len(atoms)))
     if torn.any():
         near = np.zeros(len(atoms), bool)
         near[held[torn[owner]]] = True
