@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Atoms times pairs of systems that are searched at once, and of the largest that is searched at all.
 SMALL = 1 << 12
-LARGEST = 1 << 24
+LARGEST = 1 << 26
 
 
 @dataclass(frozen=True)
