@@ -65,8 +65,7 @@ def _shuffle(graph: Graph, first: Node) -> tuple[Node, int, Array] | None:
     axes: list[_Axis] = [[_Run(axis, dim)] if dim != 1 else [] for axis, dim in enumerate(shape)]
     node = first
     while True:
-        made = graph.values[node.outputs[0]].shape
-        if made is None or node.op not in _MOVES or node.domain:
+        if node.op not in _MOVES or node.domain or (made := graph.values[node.outputs[0]].shape) is None:
             return None
         moved = _moved(axes, node, made)
         if moved is None:

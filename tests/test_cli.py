@@ -103,8 +103,8 @@ def test_version_and_help() -> None:
     assert "compile" in amcc_cli("--help").stdout
 
 
-def test_help_is_quick_and_light() -> None:
-    """Under 0.3 s at the second try at the latest, and without the heavy libraries."""
+def test_help_is_light() -> None:
+    """It loads none of the heavy libraries; `benchmarks/speed.py` measures its time."""
     code = (
         "import sys; sys.argv = ['amcc', '--help']\n"
         "import amcc.cli\n"
@@ -115,12 +115,6 @@ def test_help_is_quick_and_light() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
     assert output.splitlines()[-1] == b"[]"
-    spent = []
-    for _ in range(5):
-        began = time.perf_counter()
-        assert process("--help", stdout=subprocess.DEVNULL).wait() == 0
-        spent.append(time.perf_counter() - began)
-    assert min(spent) < 0.3
 
 
 def test_a_fault_of_amcc_is_one_line_unless_debugged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_a_preference_changes_the_plan_but_not_the_law(problem: Problem, data: s
     assert_tight(problem, fit(problem, problem.full / 2, lambda keep, group, width: likes[group]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(problem=problems(), data=st.data())
 def test_below_99_percent_no_trade_of_two_groups_comes_closer(problem: Problem, data: st.DataObject) -> None:
     keep = fit(problem, np.array([data.draw(st.floats(0.0, 12.0)) for _ in problem.groups]))
@@ -77,6 +77,7 @@ def test_below_99_percent_no_trade_of_two_groups_comes_closer(problem: Problem, 
                     assert not problem.fits(trade) or problem.limits.use(problem.cost(trade)) <= used
 
 
+@settings(max_examples=50, deadline=None)
 @given(problem=problems(reachable=False))
 def test_out_of_reach_is_said_exactly_when_no_plan_fits(problem: Problem) -> None:
     if any(problem.fits(keep) for keep in plans(problem)):

@@ -26,11 +26,11 @@ _WEIGHTS = (8, 4, 2, 4, 2, 1, 1)
 _OPSETS = (17, 17, 20, 23, 11, 12)
 
 
-def random_network(seed: int, length: int) -> onnx.ModelProto:
-    """A network of about `length` building blocks of two or three families."""
+def random_network(seed: int, length: int, *, dynamic: bool = True) -> onnx.ModelProto:
+    """A network of about `length` building blocks of two or three families; one in three has a dynamic batch."""
     b = Builder(seed)
     b.opset = _OPSETS[b.pick(0, len(_OPSETS) - 1)]
-    b.batch = "batch" if b.pick(0, 2) == 0 else BATCH
+    b.batch = "batch" if b.pick(0, 2) == 0 and dynamic else BATCH
     weights = [weight * b.pick(0, 1) for weight in _WEIGHTS]
     families = [family for family, weight in zip(FAMILIES, weights, strict=True) for _ in range(weight)] or FAMILIES[:1]
     convolutional.conv(b, b.pool[0])
