@@ -95,7 +95,10 @@ def test_other_moves_stay(place: object, tmp_path: Path) -> None:
 
 
 def test_channels_behind_many_shuffles_stay_free(tmp_path: Path) -> None:
-    """ShuffleNetV2's blocks: half of the channels go by, half through a branch, all are shuffled."""
+    """ShuffleNetV2's blocks: half of the channels go by, half through a branch, all are shuffled.
+
+    The way of each channel is its own; the first two share theirs with no other, and one of each kind stays.
+    """
     b = Builder(0, 17)
     x = b.op("Conv", "x", b.param(C, 3, 1, 1))
     for _ in range(5):
@@ -107,6 +110,9 @@ def test_channels_behind_many_shuffles_stay_free(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "model.onnx")
     channels = analyze(load(tmp_path / "model.onnx"))
     free = {int(i) for g in channels.groups for s in g.slices if s.param == "w0" and s.axis == 0 for i in s.flat}
-    assert free == set(range(C))
+    assert free == set(range(2, C))
+    assert [lock.reason for lock in channels.ledger if lock.value == "w0"] == [
+        "alone of its kind, and one of each stays"
+    ]
     for seed in range(3):
         check(model, tmp_path / "model.onnx", seed)
