@@ -17,6 +17,7 @@ from _coverage.jobs import Found
 
 TOLERANCE = 1e-4
 _LARGE_MB = 100
+_VARIANTS = ("onnx", "raw", "old")
 _SLACK = 1.001  # of a peer's reach: it counts a MAC here or there that amcc does not
 _REASONS = 4
 
@@ -65,7 +66,7 @@ class Results:
     def pairs(self) -> list[tuple[Found, Found]]:
         """What a peer handles, beside what amcc makes of the same: (peer, amcc).
 
-        Torch-Pruning reads the module, so any of the network's files that amcc handles best stands beside it.
+        Torch-Pruning reads the module; beside it stands the first of the network's files that amcc handles.
         """
         found = []
         for tools in self.by_network.values():
@@ -77,7 +78,7 @@ class Results:
                         ours for ours in tools["amcc"] if peer["tool"] == "tp" or ours["variant"] == peer["variant"]
                     ]
                     if same:
-                        found.append((peer, min(same, key=lambda o: (not handled(o), o.get("reach", 1.0)))))
+                        found.append((peer, min(same, key=lambda o: (not handled(o), _VARIANTS.index(o["variant"])))))
         return found
 
     def claims(self) -> list[Claim]:
@@ -203,7 +204,7 @@ def _row(name: str, tools: Mapping[str, Sequence[Found]], known: Mapping[str, tu
     main = ours.get("onnx") or next(iter(ours.values()), {})
     tp = next(iter(tools["tp"]), {})
     onnxsim = next((line for line in tools["onnxsim"] if line["variant"] == main.get("variant")), {})
-    statuses = [_said(ours[v]) if v in ours else "" for v in ("onnx", "raw", "old")]
+    statuses = [_said(ours[v]) if v in ours else "" for v in _VARIANTS]
     source, family = known.get(name, ("", ""))
     return [
         name,
