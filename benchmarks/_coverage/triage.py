@@ -36,6 +36,7 @@ def triage(results: Results) -> str:
     text += ["", "## Captured otherwise than the file runs", "", _captured(ours)]
     text += ["", "## Where a peer is ahead", "", _behind(results)]
     text += ["", "## Slower than Torch-Pruning", "", _slower(results)]
+    text += ["", "## Slowest analyses", "", _slowest(ours)]
     text += ["", "## Files", "", _files(ours), ""]
     return "\n".join(text)
 
@@ -85,6 +86,15 @@ def _slower(results: Results) -> str:
             rows.append([name(ours), number(peer["analysis"]), number(ours["analysis"]), ours["nodes"], ours["units"]])
     rows.sort(key=lambda row: float(str(row[1])) / float(str(row[2])))
     return table(["network", "Torch-Pruning s", "amcc s", "nodes", "units"], rows)
+
+
+def _slowest(lines: Sequence[Found]) -> str:
+    slow = sorted(lines, key=lambda line: -line.get("analysis", 0))[:15]
+    rows = [
+        [name(x), number(x.get("analysis"), ".2f"), x.get("nodes", ""), x.get("units", ""), x["version"][:7]]
+        for x in slow
+    ]
+    return table(["file", "CPU s", "nodes", "units", "amcc"], rows)
 
 
 def _files(lines: Sequence[Found]) -> str:
