@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 _LARGE_MB = 100
 _VARIANTS = ("onnx", "raw", "old")
 _SLACK = 1.001  # of a peer's reach: it counts a MAC here or there that amcc does not
-_REASONS = 4
+_REASONS, _MATTERS = 4, 0.005
 
 COLUMNS = (
     "tool network variant status ratio reach reach_exact floor bound certificate groups inexact_groups used_inexact "
@@ -181,8 +181,8 @@ Every network of the zoo (`benchmarks/zoo`: random weights) with amcc at `--budg
 
 _LEGEND = """A network comes in up to three files: as `torch.onnx.export(dynamo=True)` writes it (onnx), before its
 optimiser (raw), and from the old exporter (old). Reach is the smallest share of the MACs that can be left; exact,
-without cuts that change other channels (behind a LayerNorm, say). Locked is the share of the MACs held by the costliest
-reason. Seconds are CPU time of the analysis, loading excluded; Torch-Pruning's of its graph and groups. MB is the peak
+without cuts that change other channels (behind a LayerNorm, say). Reasons come with the share of the
+MACs that they hold, from half a percent on. Seconds are CPU time of the analysis, loading excluded; Torch-Pruning's of its graph and groups. MB is the peak
 of the whole amcc process. ok for amcc: valid, within the budget, certificate passed; for Torch-Pruning: a forward pass
 ran; for onnxsim: it runs and equals the masked original."""
 
@@ -217,13 +217,19 @@ def _row(name: str, tools: Mapping[str, Sequence[Found]], known: Mapping[str, tu
         _worst(ours.values(), "certificate", ".0e"),
         _number(main.get("analysis")),
         str(main.get("peak", "")),
-        "; ".join(f"{op or 'graph'}: {_cell(why)} {share:.0%}" for op, why, share in main.get("ledger", [])[:_REASONS]),
+        "; ".join(_reasons(main.get("ledger", []))),
         tp.get("status", ""),
         _number(tp.get("reach")),
         _number(tp.get("analysis")),
         onnxsim.get("status", ""),
         _number(onnxsim.get("reach")),
     ]
+
+
+def _reasons(ledger: Sequence[tuple[str, str, float]]) -> list[str]:
+    """The costliest reasons, of those that matter."""
+    mattering = [entry for entry in ledger if entry[2] >= _MATTERS][:_REASONS]
+    return [f"{op or 'graph'}: {_cell(why)} {share:.0%}" for op, why, share in mattering]
 
 
 def _said(line: Found) -> str:

@@ -7,7 +7,6 @@ outputs of the shapes they had; nothing compares values.
 
 from __future__ import annotations
 
-import copy
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +40,12 @@ def run(name: str, report: Reporter) -> None:
         model, inputs = load(name)
         model.requires_grad_(True)
         report(base=memory("VmRSS"), load_peak=memory(), macs=macs(model, inputs))
-        _measure(model, inputs, report)
+        _measure(name, model, inputs, report)
     except Exception as error:
         report.crashed(error)
 
 
-def _measure(model: Module, inputs: Inputs, report: Reporter) -> None:
+def _measure(name: str, model: Module, inputs: Inputs, report: Reporter) -> None:
     import torch
 
     report(stage="analyse")
@@ -61,7 +60,7 @@ def _measure(model: Module, inputs: Inputs, report: Reporter) -> None:
     for heads in (False, True):
         report(stage=f"half the channels, head counts {'given' if heads else 'not given'}")
         try:
-            left = _pruned(model, inputs, RATIO, heads=heads)
+            left = _pruned(name, RATIO, heads=heads)
         except Exception as error:
             causes.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
             continue
@@ -69,7 +68,7 @@ def _measure(model: Module, inputs: Inputs, report: Reporter) -> None:
         report(status="ok" if best < _LEAST else "nothing", ratio=round(best, 6), reach=round(min(reach, best), 6))
         for ratio in DEEPEST:
             try:
-                reach = min(reach, _pruned(model, inputs, ratio, heads=heads))
+                reach = min(reach, _pruned(name, ratio, heads=heads))
                 report(reach=round(min(reach, best), 6))
                 break
             except Exception:
@@ -88,12 +87,14 @@ def _groups(model: Module, inputs: Inputs, ignored: list[Module]) -> list[Any]:
     return list(graph.get_all_groups(ignored_layers=ignored))
 
 
-def _pruned(model: Module, inputs: Inputs, ratio: float, *, heads: bool) -> float:
-    """MACs left, as a share, of a copy cut by this ratio in every group; whatever is raised means failure."""
+def _pruned(name: str, ratio: float, *, heads: bool) -> float:
+    """MACs left, as a share, with every group cut by this ratio; whatever is raised means failure."""
     import torch
     import torch_pruning
+    from zoo import load
 
-    cut = copy.deepcopy(model)
+    cut, inputs = load(name)
+    cut.requires_grad_(True)
     before, shapes = macs(cut, inputs), _shapes(cut, inputs)
     pruner = torch_pruning.pruner.MagnitudePruner(
         cut,
@@ -115,11 +116,21 @@ def _pruned(model: Module, inputs: Inputs, ratio: float, *, heads: bool) -> floa
 def macs(model: Module, inputs: Inputs) -> int:
     """MACs of convolutions and matrix products in one forward pass, products of activations included."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    class Counter(TorchDispatchMode):
+        flops = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if function._overloadpacket in flop_registry:
+                self.flops += flop_registry[function._overloadpacket](*args, **(kwargs or {}), out_val=result)
+            return result
+
+    with torch.no_grad(), Counter() as counter:
         model(*inputs)
-    return int(counter.get_total_flops()) // 2
+    return counter.flops // 2
 
 
 def _shapes(model: Module, inputs: Inputs) -> list[tuple[int, ...]]:
