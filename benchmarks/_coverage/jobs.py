@@ -179,6 +179,7 @@ class Reporter:
         self._out: TextIO = os.fdopen(os.dup(1), "w")
         sys.stdout.flush()
         os.dup2(2, 1)
+        _end_with_parent()
         self.found: Found = {}
 
     def __call__(self, **facts: Any) -> None:
@@ -192,6 +193,14 @@ class Reporter:
         where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
         text = " ".join(str(error).split())[:300]
         self(status="crash", cause=f"{type(error).__name__}: {text} [{where}]{_node_at(error)}")
+
+
+def _end_with_parent() -> None:
+    """A job whose runner is killed ends with it (Linux alone)."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 def _node_at(error: BaseException) -> str:

@@ -183,9 +183,9 @@ _LEGEND = """A network comes in up to three files: as `torch.onnx.export(dynamo=
 optimiser (raw), and from the old exporter (old). Reach is the smallest share of the MACs that can be left; exact,
 without cuts that change other channels (behind a LayerNorm, say); inexact, how many of the groups that were cut change
 others. Reasons come with the share of the MACs that they hold, from half a percent on; the CSV has all. Seconds are CPU
-time of the analysis, loading excluded; Torch-Pruning's of its graph and groups. MB is the peak of the whole amcc process.
-ok for amcc: valid, within the budget, certificate passed; for Torch-Pruning: a forward pass ran; for onnxsim: it runs and
-equals the masked original."""
+time of the analysis, loading excluded; Torch-Pruning's of its graph and groups. MB is the peak of the amcc process.
+Ok is for amcc valid, within the budget, certificate passed; for Torch-Pruning a forward pass that ran; for onnxsim a
+file that runs and equals the masked original."""
 
 _TOOLS = {"amcc": "amcc", "tp": "Torch-Pruning", "onnxsim": "onnxsim"}
 _STATUSES = ("ok", "exit3", "nothing", "wrong", "broken", "refused", "crash", "timeout", "memory")
