@@ -40,15 +40,15 @@ def lines(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.is_file() else 0
 
 
-def kill_once(arguments: list[str], journal: Path, moment: random.Random, log: Path) -> tuple[bool, int]:
-    """Start, wait for a random moment of the search, kill; whether it was still running, and the episodes then."""
+def kill_once(arguments: list[str], journal: Path, wanted: int, wait: float, log: Path) -> tuple[bool, int]:
+    """Start, kill some time after an episode; whether it was still running, and the episodes then."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    wanted = lines(journal) + moment.randint(1, EPISODES // 12)
+    wanted = max(wanted, lines(journal) + 1)
     with log.open("ab") as sink:
         process = subprocess.Popen([sys.executable, "-m", "amcc.cli", *arguments], stdout=sink, stderr=sink, env=env)
         while process.poll() is None and lines(journal) < wanted:
             time.sleep(0.005)
-        time.sleep(moment.uniform(0, 0.5))
+        time.sleep(wait)
         running = process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -68,8 +68,9 @@ def main(kills: int) -> int:
             return 1
         out, rows = folder / "killed.amcc", []
         journal = out.with_name(out.name + ".journal.jsonl")
-        for number in range(kills):
-            running, episodes = kill_once(command(folder, out), journal, moment, folder / "log")
+        for number, wanted in enumerate(sorted(moment.choices(range(1, EPISODES - EPISODES // 4), k=kills))):
+            wait = moment.uniform(0, 0.25)
+            running, episodes = kill_once(command(folder, out), journal, wanted, wait, folder / "log")
             rows.append([number + 1, "in the search" if running else "too late", episodes])
             if not running:
                 print((folder / "log").read_text()[-2000:])

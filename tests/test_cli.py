@@ -146,7 +146,7 @@ SEARCH = (
     "--recover",
     "none",
     "--episodes",
-    "40",
+    "100",
     "--threads",
     "1",
 )
