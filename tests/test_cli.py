@@ -42,7 +42,13 @@ def amcc_cli(*arguments: str, code: int = 0) -> Result:
 
 def process(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "amcc.cli", *arguments], env=environment, **options)
+    command = [sys.executable, "-m", "amcc.cli", *arguments]
+    return subprocess.Popen(command, env=environment, preexec_fn=_heeding_interrupts, **options)
+
+
+def _heeding_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so do their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_compile_prints_tables_and_writes_the_folder(folder: Path) -> None:
