@@ -11,7 +11,7 @@ one (`"4*batch"`), or `"?"` when nothing is known.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -188,6 +188,13 @@ def frozen(array: Array) -> Array:
         array = array.view()
         array.flags.writeable = False
     return array
+
+
+def unused(name: str, *taken: Container[str]) -> str:
+    """The name, primed until none of `taken` holds it."""
+    while any(name in names for names in taken):
+        name += "'"
+    return name
 
 
 def topological(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -205,35 +205,19 @@ def _cost_table(summary: Summary) -> Table:
     return table
 
 
+_NUMBERS = {
+    *("kept", "of", "MACs", "params", "before", "after", "ratio", "units", "MACs out of reach", "axis", "axes"),
+    *("locks", "share", "runs", "median ms", "spread", "fastest", "against the first"),
+}
+
+
 def _table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numbers = {
-        "kept",
-        "of",
-        "MACs",
-        "params",
-        "before",
-        "after",
-        "ratio",
-        "units",
-        "MACs out of reach",
-        "axis",
-        "axes",
-        "runs",
-    }
     for column in columns:
-        number = column in numbers or column in {
-            "median ms",
-            "spread",
-            "fastest",
-            "against the first",
-            "locks",
-            "share",
-        }
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
     return table
 
 

@@ -172,13 +172,13 @@ def _check(written: Path, original: Path | None) -> None:
     Raises:
         VerificationError: it refuses the result and did not refuse the original.
     """
-    if (objection := _objection(written)) and (original is None or not _objection(original)):
+    if (objection := objection_to(written)) and (original is None or not objection_to(original)):
         raise VerificationError(
             f"onnx's checker refuses the result: {objection}", hint="this is a fault of amcc: please report the model"
         )
 
 
-def _objection(model: Path) -> str:
+def objection_to(model: Path) -> str:
     """What onnx's checker says against a file; nothing if it is well."""
     import onnx
 

@@ -18,8 +18,12 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SEED = 0
 
 
-def with_random_weights(model: onnx.ModelProto, seed: int = SEED) -> onnx.ModelProto:
-    """The constant weights that a light graph makes up, replaced by random ones of sensible scale."""
+def with_random_weights(model: onnx.ModelProto, seed: int = SEED, *, vectors: float = 1.0) -> onnx.ModelProto:
+    """The constant weights that a light graph makes up, replaced by random ones of sensible scale.
+
+    Args:
+        vectors: deviation of what is neither a kernel nor a normalisation's scale or variance.
+    """
     random = np.random.default_rng(seed)
     shapes = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     spread = {node.input[i] for node in model.graph.node if node.op_type == "BatchNormalization" for i in (1, 4)}
@@ -34,6 +38,8 @@ def with_random_weights(model: onnx.ModelProto, seed: int = SEED) -> onnx.ModelP
             array = random.uniform(0.5, 1.5, shape).astype(np.float32)
         elif len(shape) > 1:
             array *= np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        else:
+            array *= np.float32(vectors)
         model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
     del model.graph.node[:]
     model.graph.node.extend(kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amcc.ir import Array, Graph, Node, Value
+from amcc.ir import Array, Graph, Node, Value, unused
 from amcc.passes.protos import is_float
 
 # Elements of the largest constant that is copied.
@@ -42,7 +42,7 @@ def own_constants(graph: Graph) -> Graph:
             if name not in taken:
                 taken.add(name)  # the first reader keeps the name
                 continue
-            own[name] = _unused(f"{name}/{node.name}", values)
+            own[name] = unused(f"{name}/{node.name}", values)
             values[own[name]] = Value(own[name], values[name].dtype, values[name].shape)
             if name in shared:
                 params[own[name]] = shared[name]
@@ -68,9 +68,3 @@ def _repeats(array: Array) -> bool:
         return False
     flat = array.reshape(-1)
     return bool(np.all(flat == flat[0]))
-
-
-def _unused(name: str, values: dict[str, Value]) -> str:
-    while name in values:
-        name += "'"
-    return name

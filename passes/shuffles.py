@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen
+from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen, unused
 from amcc.passes.dims import per_sample
 
 # Elements behind the axis from which a Gather is fast, and of a tensor from which that matters.
@@ -45,7 +45,7 @@ def shuffles_as_gathers(graph: Graph) -> Graph:
         found = _shuffle(graph, node) if node.op in ("Reshape", "Unsqueeze") else None
         if found is not None:
             last, axis, order = found
-            name = _unused(f"{last.outputs[0]}/order", graph)
+            name = unused(f"{last.outputs[0]}/order", graph.values)
             orders[name] = frozen(order)
             inputs = (node.inputs[0], name)
             gathers[last.name] = last.replace(op="Gather", domain="", inputs=inputs, attributes={"axis": axis})
@@ -130,12 +130,6 @@ def _order(runs: _Axis) -> Array:
         assert isinstance(run.size, int)
         order = (order[:, None] + run.stride * np.arange(run.size)).ravel()
     return order
-
-
-def _unused(name: str, graph: Graph) -> str:
-    while name in graph.values:
-        name += "'"
-    return name
 
 
 __all__ = ["shuffles_as_gathers"]

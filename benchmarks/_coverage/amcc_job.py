@@ -248,8 +248,9 @@ def _fault(written: Path, path: Path, sample: _Sample, macs: int) -> str:
     """What is wrong with the file that was written; nothing if it is well."""
     from amcc.frontends.load import load
     from amcc.passes.cost import node_macs
+    from amcc.shipping import objection_to
 
-    if (objection := _objection(written)) and not _objection(path):
+    if (objection := objection_to(written)) and not objection_to(path):
         return f"onnx's checker refuses the result: {objection}"
     try:
         outputs = _run(written, sample.inputs)
@@ -261,16 +262,6 @@ def _fault(written: Path, path: Path, sample: _Sample, macs: int) -> str:
         return "outputs are not finite"
     counted = sum(node_macs(load(written)).values())
     return "" if counted == macs else f"the file has {counted} MACs, the plan {macs}"
-
-
-def _objection(model: Path) -> str:
-    import onnx
-
-    try:
-        onnx.checker.check_model(str(model), full_check=True)
-    except Exception as error:  # the checker's errors have no common base
-        return " ".join(str(error).split())[:300] or type(error).__name__
-    return ""
 
 
 def _wrong(channels: Channels, removal: Removal, shrunk: Graph, fault: str, report: Reporter) -> None:

@@ -44,33 +44,11 @@ QUANTISED = ("tv_resnet18", "tv_mobilenet_v2", "own_unet", "hf_bert", "own_ds_cn
 
 def _light(name: str) -> onnx.ModelProto:
     """A light graph of the onnx package with random weights in place of its made-up constants."""
-    import numpy as np
+    import light_graphs
     import onnx
-    from onnx import numpy_helper
 
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    model = onnx.load(folder / f"light_{name}.onnx")
-    random = np.random.default_rng(SEED)
-    shapes = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
-    spread = {node.input[i] for node in norms for i in (1, 4)}
-    kept = []
-    for node in model.graph.node:
-        if node.op_type != "ConstantOfShape" or node.input[0] not in shapes:
-            kept.append(node)
-            continue
-        shape = tuple(shapes[node.input[0]].tolist())
-        array = random.standard_normal(shape, np.float32)
-        if node.output[0] in spread:
-            array = random.uniform(0.5, 1.5, shape).astype(np.float32)
-        elif len(shape) > 1:
-            array *= np.float32(np.sqrt(2 / np.prod(shape[1:])))
-        else:
-            array *= np.float32(0.1)
-        model.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    return model
+    model = onnx.load(light_graphs.LIGHT / f"light_{name}.onnx")
+    return light_graphs.with_random_weights(model, SEED, vectors=0.1)
 
 
 def _optimised(source: onnx.ModelProto | None) -> onnx.ModelProto:

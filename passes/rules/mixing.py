@@ -14,7 +14,7 @@ from amcc.ir import Graph, Node
 from amcc.passes.rules.rule import UNKNOWN, Rule
 
 if TYPE_CHECKING:
-    from amcc.passes.channels.relation import Relation
+    from amcc.passes.channels.relation import Axis, Relation
 
     Axes = Callable[[Graph, Node], Iterable[int] | None]
     """The axes of input 0 that a node computes over; None if only run time knows them."""
@@ -22,29 +22,30 @@ if TYPE_CHECKING:
 
 def _computes(axes: Axes, op: str) -> Rule:
     """The result has input 0's shape, and what stands there follows from the whole of these axes."""
-
-    def relate(r: Relation, node: Node) -> None:
-        over = axes(r.graph, node)
-        if over is None:
-            UNKNOWN.relate(r, node)
-            return
-        _over(r, node, over)
-        r.set(node.outputs[0], r.all_axes(node.inputs[0]))
-
-    return Rule(relate, contracts=_contracts(axes, op), periodic=True)
+    return _rule(axes, op, lambda node, every, over: every)
 
 
 def _reduces(axes: Axes, op: str) -> Rule:
     """The axes vanish, or stay with length 1."""
 
+    def left(node: Node, every: list[Axis], over: set[int]) -> list[Axis]:
+        keep = bool(node.attributes.get("keepdims", 1))
+        return [None if a in over else own for a, own in enumerate(every) if keep or a not in over]
+
+    return _rule(axes, op, left)
+
+
+def _rule(axes: Axes, op: str, result: Callable[[Node, list[Axis], set[int]], list[Axis]]) -> Rule:
+    """`result` makes the output's axes of the input's and of those that are computed over."""
+
     def relate(r: Relation, node: Node) -> None:
         over = axes(r.graph, node)
         if over is None:
             UNKNOWN.relate(r, node)
             return
+        over = list(over)
         _over(r, node, over)
-        gone, every, keep = set(over), r.all_axes(node.inputs[0]), bool(node.attributes.get("keepdims", 1))
-        r.set(node.outputs[0], [None if a in gone else own for a, own in enumerate(every) if keep or a not in gone])
+        r.set(node.outputs[0], result(node, r.all_axes(node.inputs[0]), set(over)))
 
     return Rule(relate, contracts=_contracts(axes, op), periodic=True)
 

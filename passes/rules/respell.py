@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen
+from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen, unused
 from amcc.passes.dims import parse, per_sample, text
 from amcc.passes.rules.rule import Place
 
@@ -94,9 +94,7 @@ class Respell:
         return _reading(node, index, self.step(node, "Where", (told, numbers, old), described))
 
     def _unused(self, name: str) -> str:
-        while name in self.graph.values or name in self.constants or name in self.values:
-            name += "'"
-        return name
+        return unused(name, self.graph.values, self.constants, self.values)
 
 
 def _reading(node: Node, index: int, name: str) -> Node:
