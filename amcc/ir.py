@@ -91,7 +91,8 @@ class Node:
     @property
     def reads(self) -> tuple[str, ...]:
         """Every value the node needs: its inputs, and what its bodies capture."""
-        return tuple(i for i in self.inputs if i) + self.captures
+        inputs = self.inputs if all(self.inputs) else tuple(filter(None, self.inputs))
+        return inputs + self.captures if self.attributes else inputs
 
     def input(self, index: int) -> str:
         """The name of input `index`, or "" if it is left out."""

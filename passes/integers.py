@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,12 +29,18 @@ _BIASES = {"QLinearConv": 8, "QGemm": 6}
 def is_weight(graph: Graph, name: str) -> bool:
     """Whether a parameter is trained: floats, bytes, and integers that some operator reads as reals."""
     dtype = graph.params[name].dtype
-    if dtype.kind == "f" or dtype.name.startswith(("float", "bfloat")) or dtype.name in _NARROW:
+    if _is_real(dtype):
         return True
     return dtype.kind in "iu" and any(
         name in (reader.input(_READERS.get(reader.op, (99,))[0]), reader.input(_BIASES.get(reader.op, 99)))
         for reader in graph.consumers.get(name, ())
     )
+
+
+@cache
+def _is_real(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers of a type are trained whoever reads them."""
+    return dtype.kind == "f" or dtype.name.startswith(("float", "bfloat")) or dtype.name in _NARROW
 
 
 def real(graph: Graph, name: str) -> Array | None:
@@ -52,7 +59,12 @@ def real(graph: Graph, name: str) -> Array | None:
 
 def stored_bits(array: Array) -> int:
     """Bits that an element takes in a file, where narrow ones share bytes."""
-    return _BITS.get(array.dtype.name, 8 * array.dtype.itemsize)
+    return _bits(array.dtype)
+
+
+@cache
+def _bits(dtype: np.dtype[Any]) -> int:
+    return _BITS.get(dtype.name, 8 * dtype.itemsize)
 
 
 def _dequantized(graph: Graph, reader: Node, array: Array, scale: int, zero: int, along: int) -> Array:

@@ -9,6 +9,8 @@ import numpy as np
 
 from amcc.ir import Array
 
+_MOST = 1 << 62  # keys that an int64 tells apart
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -25,7 +27,7 @@ class Ragged:
     @classmethod
     def of_sizes(cls, sizes: Array, items: Array) -> Ragged:
         """Consecutive rows of these lengths."""
-        return cls(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]), items)
+        return cls(running(sizes), items)
 
     @classmethod
     def of_sets(cls, row: Array, items: Array, count: int) -> Ragged:
@@ -48,7 +50,8 @@ class Ragged:
     @property
     def sizes(self) -> Array:
         """`[n]` the length of each row."""
-        return np.diff(self.starts)
+        found: Array = self.starts[1:] - self.starts[:-1]
+        return found
 
     @property
     def row(self) -> Array:
@@ -58,18 +61,17 @@ class Ragged:
     def take(self, rows: Array) -> Ragged:
         """Some rows, in the order given."""
         sizes = self.sizes[rows]
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        starts = running(sizes)
         where = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
         return Ragged(starts, self.items[where])
 
     def where(self, keep: Array) -> Ragged:
         """The rows with only the items that `keep` marks."""
-        counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
-        return Ragged(counts[self.starts], self.items[keep])
+        return Ragged(running(keep)[self.starts], self.items[keep])
 
     def any(self, mark: Array) -> Array:
         """`[n]` whether a row has an item that `mark` marks."""
-        counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(mark)])
+        counts = running(mark)
         found: Array = counts[self.starts[1:]] > counts[self.starts[:-1]]
         return found
 
@@ -116,6 +118,13 @@ class Growing:
         return np.arange(first, self._count)
 
 
+def running(counts: Array) -> Array:
+    """`[n + 1]` the sum of all that come before each, and of all."""
+    sums = np.zeros(len(counts) + 1, np.int64)
+    counts.cumsum(out=sums[1:])
+    return sums
+
+
 def _room(array: Array, size: int) -> Array:
     if size <= len(array):
         return array
@@ -140,11 +149,15 @@ def among(numbers: Array, ordered: Array) -> Array:
 
 def distinct(table: Array) -> tuple[Array, Array]:
     """The first position of each distinct row of `[n, k]` numbers `>= 0`, and for each row which one it is."""
-    first, inverse = np.zeros(1, np.int64), np.zeros(len(table), np.int64)
+    keys, span = np.zeros(len(table), np.int64), 1
     for column in table.T:
-        keys = inverse * (int(column.max(initial=0)) + 1) + column
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return first, inverse.reshape(-1)
+        values = int(column.max(initial=0)) + 1
+        if span * values > _MOST:
+            held, keys = np.unique(keys, return_inverse=True)
+            span = len(held)
+        keys, span = keys * values + column, span * values
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first, inverse
 
 
 def merged(count: int, a: Array, b: Array) -> Array:

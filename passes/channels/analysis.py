@@ -58,11 +58,15 @@ def relate(graph: Graph, locked: Collection[str] = (), *, exact: bool = False) -
         if graph.values[name].shape is not None:
             relation.axes[name] = [relation.fresh(dim) for dim in graph.shape(name)]
             _hold(relation, name, "graph input")
+    unranked = {
+        name
+        for name, value in graph.values.items()
+        if value.shape is None and (name in graph.consumers or name in graph.outputs)
+    }
     for node in graph.nodes:
-        relation.enter(node)
         rule = rule_of(node)
-        used = (o for o in node.outputs if o in graph.consumers or o in graph.outputs)
-        if rule is not UNKNOWN and any(graph.values[v].shape is None for v in (*node.reads, *used)):
+        relation.enter(node, rule)
+        if rule is not UNKNOWN and unranked and not unranked.isdisjoint((*node.reads, *node.outputs)):
             _carry_unranked(relation, node.reads, node.outputs)
         else:
             rule.relate(relation, node)
@@ -137,13 +141,13 @@ def _by_group(rows: Array, starts: Array) -> Iterator[tuple[int, Array, Array]]:
 
 def _approximations(relation: Relation, solution: Solution, units: Units) -> tuple[Approximation, ...]:
     """What rules called inexact, where units are free there."""
-    known: dict[int, tuple[int, ...]] = {}
+    axes = {id(cuts): cuts for cuts, _ in relation.approximations}
+    tables = solution.tables(list(axes.values()))
+    groups = {key: units.groups_of(table).tolist() for key, table in zip(axes, tables, strict=True)}
     found: dict[Reason, dict[int, None]] = {}
     for cuts, reason in relation.approximations:
-        if id(cuts) not in known:
-            known[id(cuts)] = tuple(units.groups_of(solution.table(cuts)).tolist())
-        if known[id(cuts)]:
-            found.setdefault(reason, {}).update(dict.fromkeys(known[id(cuts)]))
+        if groups[id(cuts)]:
+            found.setdefault(reason, {}).update(dict.fromkeys(groups[id(cuts)]))
     return tuple(Approximation(r.value, r.axis, r.node, r.op, r.text, tuple(sorted(g))) for r, g in found.items())
 
 

@@ -72,11 +72,20 @@ class CutSets:
         """Index by index the union of cut sets; parts are broadcast against each other."""
         key = tuple(x for part in parts for x in (part.shape, part.tobytes()))
         if key not in self._unions:
-            shape = np.broadcast_shapes(*(p.shape for p in parts))
-            columns = [self.atoms(np.broadcast_to(p, shape).ravel()) for p in parts]
-            row, items = (np.concatenate(x) for x in zip(*((c.row, c.items) for c in columns), strict=True))
-            self._unions[key] = self._numbered(Ragged.of_sets(row, items, int(np.prod(shape)))).reshape(shape)
+            cells = np.broadcast_arrays(*parts)
+            shape, whole = cells[0].shape, np.stack([c.ravel() for c in cells], axis=1)
+            self._unions[key] = self._numbered(self._united(whole)).reshape(shape)
         return self._unions[key]
+
+    def _united(self, cells: Array) -> Ragged:
+        """The union of each row of cut sets."""
+        n, k = cells.shape
+        if np.count_nonzero(cells > NEVER) == cells.size:
+            cells = np.sort(cells, axis=1)
+            if not np.count_nonzero(cells[:, 1:] == cells[:, :-1]):  # unlike atoms, as of a grid of new ones
+                return Ragged(np.arange(0, n * k + 1, k), cells.ravel())
+        atoms = self.atoms(cells.ravel())
+        return Ragged.of_sets(atoms.row // k, atoms.items, n)
 
     def _numbered(self, sets: Ragged) -> Array:
         """One number for each set of atoms."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,13 +18,12 @@ from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.cutsets import CutSets
 from amcc.passes.channels.solution import Solution
 from amcc.passes.dims import per_sample
-from amcc.passes.rules.rule import rule_of
+from amcc.passes.rules.rule import Rule
 
 Axis = Array | None
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """Who demanded an equation or a lock, and where: an entry for the ledger."""
 
     node: str
@@ -53,6 +52,7 @@ class Relation:
         self.approximations: list[tuple[Array, Reason]] = []
         self._whole: set[int] = set()
         self._node: Node | None = None
+        self._reads: tuple[str, ...] = ()
         self._periodic = False
         self._grids: dict[bytes, tuple[tuple[Axis, int], ...]] = {}
         self._touched: set[tuple[str, int]] = set()
@@ -77,12 +77,15 @@ class Relation:
         shape = self.shape(value)
         axis %= len(shape)
         self._touched.add((value, axis))
-        axes = self.axes.setdefault(value, [None] * len(shape))
-        size = shape[axis]
-        if axes[axis] is None and value in self.graph.params and isinstance(size, int) and size > 1:
-            axes[axis] = self.cuts.fresh(size)
-        if not isinstance(size, int) and (single or not self._periodic) and axes[axis] is not None:
-            self.lock(axes[axis], (value, axis), "merged with an axis of unknown length")
+        axes = self.axes.get(value)
+        if axes is None:
+            axes = self.axes[value] = [None] * len(shape)
+        size, cuts = shape[axis], axes[axis]
+        if cuts is None:
+            if value in self.graph.params:
+                axes[axis] = self.fresh(size)
+        elif not isinstance(size, int) and (single or not self._periodic):
+            self.lock(cuts, (value, axis), "merged with an axis of unknown length")
             axes[axis] = None
         return axes[axis]
 
@@ -96,11 +99,13 @@ class Relation:
             return
         result: list[Axis] = []
         for number, (dim, axis) in enumerate(zip(self.shape(value), axes, strict=True)):
-            if axis is not None and per_sample(dim) != len(axis):
-                raise AssertionError(f"'{value}' has an axis of {dim}, its rule says {len(axis)}")
-            if dim == 1:
-                self.lock(axis, (value, number), "the only index of its axis")
-            result.append(None if dim == 1 else axis)
+            if axis is not None:
+                if len(axis) != dim and len(axis) != per_sample(dim):
+                    raise AssertionError(f"'{value}' has an axis of {dim}, its rule says {len(axis)}")
+                if dim == 1:
+                    self.lock(axis, (value, number), "the only index of its axis")
+                    axis = None
+            result.append(axis)
         self.axes[value] = result
 
     def fresh(self, n: int | str) -> Axis:
@@ -111,7 +116,7 @@ class Relation:
         self, a: Axis, b: Axis, where: tuple[str, int], why: str = "aligned with an axis that cannot shrink"
     ) -> None:
         """The two axes lose the same indices; one that meets a rigid axis is locked."""
-        if a is None and b is None:
+        if a is b:
             return
         tag = self._tag(where, why)
         if a is None or b is None:
@@ -151,6 +156,9 @@ class Relation:
 
     def grid(self, *parts: tuple[Axis, int]) -> Axis:
         """The row-major merge of axes, each with its length: an index carries the union of its parts' cut sets."""
+        if len(parts) == 1:
+            alone = parts[0][0]
+            return None if alone is None else alone[:]  # another axis, of which nothing is said yet (`stays`)
         shape = [n for _, n in parts]
         columns = []
         for position, (axis, n) in enumerate(parts):
@@ -170,6 +178,8 @@ class Relation:
         """The axes of a row-major split: index (i, j) goes as soon as row i or column j goes."""
         if axis is None:
             return [None] * len(shape)
+        if len(shape) == 1 and axis[0] != axis[-1]:
+            return [axis[:]]
         if known := self._regrouped(axis, shape):
             return known
         cells = axis.reshape(shape)
@@ -212,19 +222,17 @@ class Relation:
 
     # -- what the analysis uses ------------------------------------------------------------------
 
-    def enter(self, node: Node) -> None:
+    def enter(self, node: Node, rule: Rule) -> None:
         """A node's rule begins to speak."""
-        self._node = node
-        self._periodic = rule_of(node).periodic
+        self._node, self._reads = node, node.reads
+        self._periodic = rule.periodic
         self._touched = set()
 
     def leave(self) -> None:
         """A node's rule has spoken: axes of its inputs that it did not mention are mixed by it."""
         assert self._node is not None
-        for value in dict.fromkeys(self._node.reads):
-            if self.graph.values[value].shape is None:
-                continue
-            for axis in range(self.rank(value)):
+        for value in dict.fromkeys(self._reads):
+            for axis in range(self.graph.values[value].rank or 0):
                 if (value, axis) not in self._touched:
                     self._ignored.setdefault(
                         (value, axis), self._reason((value, axis), f"{self._node.op} mixes this axis")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.ragged import Ragged
+from amcc.passes.ragged import Ragged, running
 
 if TYPE_CHECKING:
     from amcc.passes.channels.cutsets import CutSets
@@ -55,12 +57,24 @@ class Solution:
 
     def table(self, cuts: Array) -> Array:
         """`[n, k]` the units of each cut set of an axis, ascending, -1 filling."""
-        if self._is_plain(cuts):
-            root = self._root[cuts]
-            return np.where(self._tags[root] == FREE, root, -1)[:, None]
-        distinct, inverse = np.unique(cuts, return_inverse=True)
-        table: Array = self.units(distinct).table(-1)[inverse.ravel()]
-        return table
+        return self.tables([cuts])[0]
+
+    def tables(self, axes: Sequence[Array]) -> list[Array]:
+        """`[n, k]` the units of each cut set of each axis, ascending, -1 filling."""
+        whole = np.concatenate([np.zeros(0, np.int64), *axes])
+        root = self._root[np.maximum(whole, 0)]
+        alone = np.where(self._tags[root] == FREE, root, -1)
+        ends = np.cumsum([0, *map(len, axes)])
+        held = running((whole < 0) | (self._at[root] >= 0))[ends]
+        tables = [alone[a:b, None] for a, b in itertools.pairwise(ends.tolist())]
+        compound = np.flatnonzero(held[1:] > held[:-1]).tolist()
+        if compound:
+            distinct, inverse = np.unique(np.concatenate([axes[i] for i in compound]), return_inverse=True)
+            units = self.units(distinct)
+            parts = np.split(inverse, np.cumsum([len(axes[i]) for i in compound[:-1]]))
+            for number, part in zip(compound, parts, strict=True):
+                tables[number] = units.take(part).table(-1)
+        return tables
 
     def frozen(self, cuts: Array) -> dict[int, int]:
         """How many indices of an axis stay for good because of each lock, by tag."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from amcc.ir import Array, Graph
 from amcc.passes.channels.relation import Relation
 from amcc.passes.channels.solution import Solution
 from amcc.passes.channels.survivors import last_index
-from amcc.passes.ragged import among, ascending, distinct
+from amcc.passes.ragged import ascending, distinct
 from amcc.passes.rules.rule import Place
 
 
@@ -22,19 +24,17 @@ class Units:
     Attributes:
         sizes: how many units each group has; groups in the order in which they first appear.
         axes: see `Channels.axes`.
-        found: `[n]` numbers of the solution, ascending, and `numbers`, those of the same units here.
+        group_of: by number of the solution, the group of a unit; -1 for what is none, and for all that is beyond.
     """
 
     sizes: tuple[int, ...]
     axes: Mapping[Place, Array]
-    found: Array
-    numbers: Array
+    group_of: Array
 
     def groups_of(self, units: Array) -> Array:
         """The groups of some units of the solution, ascending; units that are no choice are in none."""
-        units = ascending(units.ravel())
-        numbers = self.numbers[np.searchsorted(self.found, units[among(units, self.found)])]
-        return ascending(np.searchsorted(np.cumsum(self.sizes), numbers, side="right"))
+        groups = ascending(self.group_of[np.minimum(units.ravel(), len(self.group_of) - 1)])
+        return groups[groups >= 0]
 
 
 def find_units(graph: Graph, relation: Relation, solution: Solution) -> Units:
@@ -53,69 +53,92 @@ def find_units(graph: Graph, relation: Relation, solution: Solution) -> Units:
             stay = [(unit, place) for unit in axes[place][index].tolist() if unit < len(order)]
             why = "the last index of an axis that units cut in no regular way"
         if not stay:
-            return Units(tuple(sizes), axes, found, numbers[:-1])
+            group_of = np.full(int(found.max(initial=-1)) + 2, -1)
+            group_of[found[order]] = np.repeat(np.arange(len(sizes)), sizes)
+            return Units(tuple(sizes), axes, group_of)
         for unit, place in stay:
             held = np.append(held, found[order[unit]])
             relation.hold(solution, held[-1:], place, why)
 
 
-def _unit_tables(relation: Relation, solution: Solution) -> dict[Place, Array]:
-    """For each labelled axis `[n, k]` the free atoms of each index, -1 filling; equal axes share an array."""
-    tables: dict[Place, Array] = {}
+@dataclass(frozen=True)
+class _Tables:
+    """For each axis which units its indices go with; all axes end to end, for numpy to take in one step.
+
+    Attributes:
+        of: the number of each axis' table; equal axes share one. Tables are numbered as axes first have them.
+        shapes: `(n, k)` of each table.
+        cells: `[sum of n * k]` units, row by row.
+    """
+
+    of: Mapping[Place, int]
+    shapes: tuple[tuple[int, ...], ...]
+    cells: Array
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """How many cells each table has."""
+        return [n * k for n, k in self.shapes]
+
+    def split(self, cells: Array) -> list[Array]:
+        """Numbers by cell as `[n, k]` tables."""
+        ends = itertools.accumulate(self.sizes, initial=0)
+        return [cells[a:b].reshape(shape) for (a, b), shape in zip(itertools.pairwise(ends), self.shapes, strict=True)]
+
+
+def _unit_tables(relation: Relation, solution: Solution) -> _Tables:
+    """The free atoms of each labelled axis, -1 filling."""
     by_cuts: dict[bytes, Array] = {}
-    by_units: dict[tuple[tuple[int, ...], bytes], Array] = {}
-    for value, axes in relation.axes.items():
-        for axis, cuts in enumerate(axes):
-            if cuts is None:
-                continue
-            key = cuts.tobytes()
-            if key not in by_cuts:
-                table = solution.table(cuts)
-                by_cuts[key] = by_units.setdefault((table.shape, table.tobytes()), table)
-            if by_cuts[key].size and (by_cuts[key] >= 0).any():
-                tables[value, axis] = by_cuts[key]
-    return tables
+    axes: dict[Place, Array] = {}
+    for value, every in relation.axes.items():
+        for axis, cuts in enumerate(every):
+            if cuts is not None:
+                axes[value, axis] = by_cuts.setdefault(cuts.tobytes(), cuts)
+    known: dict[tuple[tuple[int, ...], bytes], int] = {}
+    tables: list[Array] = []
+    number: dict[int, int] = {}
+    for cuts, table in zip(by_cuts.values(), solution.tables(list(by_cuts.values())), strict=True):
+        number[id(cuts)] = known.setdefault((table.shape, table.tobytes()), len(tables))
+        if len(known) > len(tables):
+            tables.append(table)
+    of = {place: number[id(cuts)] for place, cuts in axes.items()}
+    cells = np.concatenate([np.zeros(0, np.int64), *(table.ravel() for table in tables)])
+    return _Tables(of, tuple(table.shape for table in tables), cells)
 
 
-def _in_use(graph: Graph, tables: Mapping[Place, Array], held: Array) -> tuple[Array, dict[Place, Array]]:
+def _in_use(graph: Graph, tables: _Tables, held: Array) -> tuple[Array, _Tables]:
     """Units that cut a parameter and are not held, numbered densely; one that cuts none is no choice, and stays."""
-    cutting = {id(t): t.ravel() for (value, _), t in tables.items() if value in graph.params}
-    roots = ascending(np.concatenate([held[:0], *cutting.values()]))
-    roots = roots[(roots >= 0) & ~among(roots, ascending(held))]
-    dense: dict[int, Array] = {}
-    result: dict[Place, Array] = {}
-    for place, table in tables.items():
-        if id(table) not in dense:
-            found = np.searchsorted(roots, table)
-            known = (
-                (found < len(roots)) & (roots[np.minimum(found, len(roots) - 1)] == table) if len(roots) else table < -1
-            )
-            dense[id(table)] = np.where(known, found, len(roots))
-        if (dense[id(table)] < len(roots)).any():
-            result[place] = dense[id(table)]
-    return roots, result
+    cutting = np.zeros(len(tables.shapes), bool)
+    cutting[[number for (value, _), number in tables.of.items() if value in graph.params]] = True
+    chosen = np.zeros(int(tables.cells.max(initial=-1)) + 2, bool)
+    chosen[tables.cells[np.repeat(cutting, tables.sizes)]] = True
+    chosen[held] = chosen[-1] = False  # the last one is the filler's
+    units = np.flatnonzero(chosen)
+    numbers = np.full(len(chosen), len(units))
+    numbers[units] = np.arange(len(units))
+    cells = numbers[tables.cells]
+    free = [bool(np.count_nonzero(table < len(units))) for table in tables.split(cells)]
+    used = {place: number for place, number in tables.of.items() if free[number]}
+    return units, _Tables(used, tables.shapes, cells)
 
 
-def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[int]]:
+def _footprints(tables: _Tables, count: int) -> tuple[Array, list[int]]:
     """Units sorted by group, groups by where they first appear; and the size of each group.
 
     A footprint is hashed: every axis adds a random number, times how many of its indices the unit cuts.
     """
-    random = np.random.Generator(np.random.PCG64(0))
-    signature = np.zeros((count + 1, 2), np.uint64)
-    first = np.full(count + 1, len(tables))
-    seen: set[int] = set()
-    for position, table in enumerate(tables.values()):
-        if id(table) in seen:
-            continue
-        seen.add(id(table))
-        units, times = _counted(table, count)
-        signature[units] += random.integers(1, 2**63, 2, np.uint64) * times[:, None].astype(np.uint64)
-        first[units] = np.minimum(first[units], position)
-    signature, first = signature[:count], first[:count]
-    _, group = distinct(np.stack([np.unique(half, return_inverse=True)[1] for half in signature.T], 1))
+    table = np.repeat(np.arange(len(tables.shapes)), tables.sizes)
+    first = np.full(count + 1, len(tables.shapes))
+    np.minimum.at(first, tables.cells, table)
+    first = first[:count]
+    halves = []
+    for summand in np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, (2, len(tables.shapes)), np.uint64):
+        signature = np.zeros(count + 1, np.uint64)
+        np.add.at(signature, tables.cells, summand[table])
+        halves.append(np.unique(signature[:count], return_inverse=True)[1])
+    _, group = distinct(np.stack(halves, 1))
     group = _told_apart(group, tables)
-    start = np.full(group.max(initial=-1) + 1, len(tables))
+    start = np.full(group.max(initial=-1) + 1, len(tables.shapes))
     np.minimum.at(start, group, first)
     lowest = np.full(len(start), count)
     np.minimum.at(lowest, group, np.arange(count))
@@ -124,19 +147,12 @@ def _footprints(tables: Mapping[Place, Array], count: int) -> tuple[Array, list[
     return order, sizes[np.argsort(at)].tolist()
 
 
-def _counted(table: Array, count: int) -> tuple[Array, Array]:
-    """The units of an axis, and on how many of its indices each is."""
-    if count > 8 * table.size:
-        return np.unique(table, return_counts=True)
-    times = np.bincount(table.ravel())
-    units = np.flatnonzero(times)
-    return units, times[units]
-
-
-def _told_apart(group: Array, tables: Mapping[Place, Array]) -> Array:
+def _told_apart(group: Array, tables: _Tables) -> Array:
     """Units that meet in an index, rows and columns of a square grid, are of two groups: each must keep one."""
     column = np.zeros(len(group), np.int64)
-    for table in {id(table): table for table in tables.values() if table.shape[1] > 1}.values():
+    for table in tables.split(tables.cells):
+        if table.shape[1] == 1:
+            continue
         inside = table < len(group)
         groups = np.where(inside, np.append(group, -1)[np.minimum(table, len(group))], -1 - np.arange(table.shape[1]))
         ordered = np.sort(groups, axis=1)
@@ -161,14 +177,11 @@ def _singles(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) ->
     return sorted(found.items())
 
 
-def _renumbered(tables: Mapping[Place, Array], renumber: Array, count: int) -> dict[Place, Array]:
-    renamed: dict[int, Array] = {}
-    axes: dict[Place, Array] = {}
-    for place, table in tables.items():
-        if id(table) not in renamed:
-            rows = np.sort(renumber[table], axis=1)
-            rows = rows[:, : max(1, int((rows < count).sum(axis=1).max(initial=0)))]
-            rows.flags.writeable = False
-            renamed[id(table)] = rows
-        axes[place] = renamed[id(table)]
-    return axes
+def _renumbered(tables: _Tables, numbers: Array, count: int) -> dict[Place, Array]:
+    renamed = tables.split(numbers[tables.cells])
+    for position, table in enumerate(renamed):
+        if table.shape[1] > 1:
+            table = np.sort(table, axis=1)
+            renamed[position] = table[:, : max(1, int((table < count).sum(axis=1).max(initial=0)))]
+        renamed[position].flags.writeable = False
+    return {place: renamed[number] for place, number in tables.of.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,7 @@ def rule_of(node: Node) -> Rule:
     return _rules().get(label(node), UNKNOWN)
 
 
+@cache
 def _rules() -> MappingProxyType[str, Rule]:
     from amcc.passes.rules import RULES
 
