@@ -14,7 +14,7 @@ import numpy as np
 from amcc.ir import Dim, Node, Shape
 from amcc.passes.dims import parse, product
 from amcc.passes.rules.respell import Respell
-from amcc.passes.rules.rule import Place, Rule, carry_through, table
+from amcc.passes.rules.rule import Place, Rule, table
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Axis, Relation
@@ -206,8 +206,7 @@ def _respell_reshape(shrink: Respell, node: Node) -> Node:
         return node
     target, old, new = shrink.constant(node.inputs[1]), shrink.graph.shape(y), shrink.shape(y)
     if target is None and sum(not isinstance(dim, int) for dim in new) > 1:
-        changed = [-1 if dim != was else None for dim, was in zip(new, old, strict=True)]
-        return shrink.with_entries(node, 1, [d if isinstance(d, int) else c for d, c in zip(new, changed, strict=True)])
+        return shrink.with_lengths(node, 1, old, new)
     copied = shrink.shape(x) if not node.attributes.get("allowzero", 0) else ()
     said = [0] * len(new) if target is None else target.tolist()
     spelled = [
@@ -219,80 +218,9 @@ def _respell_reshape(shrink: Respell, node: Node) -> Node:
     return shrink.with_constant(node, 1, np.array(spelled, np.int64))
 
 
-# -- shapes as data ----------------------------------------------------------------------------------
-
-_FORWARDS = {"Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Identity"}
-_SPELLS = {("Reshape", 1), ("Expand", 1), ("Resize", 3), ("ConstantOfShape", 0)}
-
-
-def _relate_shape(r: Relation, node: Node) -> None:
-    """Sizes taken at run time follow the cut by themselves where they only spell other shapes."""
-    x = node.inputs[0]
-    start, end = node.attributes.get("start", 0), node.attributes.get("end", r.rank(x))
-    assert isinstance(start, int) and isinstance(end, int)
-    every = r.all_axes(x)
-    for axis in _computed_with(r, node, list(range(r.rank(x)))[start:end]):
-        r.lock(every[axis], (x, axis), "its length is computed with at run time")
-    r.set(node.outputs[0], [None])
-
-
-def _computed_with(r: Relation, node: Node, axes: list[int]) -> set[int]:
-    """The axes whose lengths go into anything but other shapes."""
-    x, found = node.inputs[0], set()
-    pending = [(node.outputs[0], axes)]
-    while pending:
-        value, held = pending.pop()
-        held = [a for a in held if r.axis(x, a) is not None]
-        if value in r.graph.outputs:
-            found.update(held)
-        for consumer in r.graph.consumers.get(value, ()) if held else ():
-            if consumer.op in _FORWARDS and consumer.domain == "" and consumer.input(0) == value:
-                first = value == node.outputs[0]
-                pending.extend((output, _picked(r, consumer, axes) if first else held) for output in consumer.outputs)
-            elif consumer.op == "Concat":
-                pending.append((consumer.outputs[0], held))
-            elif any((consumer.op, i) not in _SPELLS for i, name in enumerate(consumer.inputs) if name == value):
-                found.update(held)
-    return found
-
-
-def _picked(r: Relation, node: Node, axes: list[int]) -> list[int]:
-    """What a Gather or Slice with constant indices takes out of a list."""
-    if node.op == "Gather" and (indices := r.constant(node.inputs[1])) is not None:
-        return [axes[int(i)] for i in indices.reshape(-1)]
-    if node.op == "Slice" and len(node.inputs) > 2:
-        bounds = [r.constant(name) for name in (node.inputs[1], node.inputs[2])]
-        if all(b is not None for b in bounds) and not node.input(4):
-            start, end = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
-            return axes[start:end]
-    return axes
-
-
-def _relate_size(r: Relation, node: Node) -> None:
-    for axis in range(r.rank(node.inputs[0])):
-        r.lock(r.axis(node.inputs[0], axis), (node.inputs[0], axis), "its elements are counted at run time")
-    carry_through(r, node)
-
-
-def _relate_constant_of_shape(r: Relation, node: Node) -> None:
-    """All elements are equal, so that any of them may go."""
-    r.set(node.outputs[0], [r.fresh(dim) for dim in r.shape(node.outputs[0])])
-
-
-def _respell_constant_of_shape(shrink: Respell, node: Node) -> Node:
-    new = shrink.shape(node.outputs[0])
-    if shrink.constant(node.inputs[0]) is None:
-        return shrink.with_entries(node, 0, [dim if isinstance(dim, int) else None for dim in new])
-    return shrink.with_constant(node, 0, np.array(new, np.int64))
-
-
 RULES = {
     "Transpose": Rule(_relate_transpose, periodic=True),
     "Reshape": Rule(_relate_reshape, respell=_respell_reshape, periodic=True),
     **table(("Flatten", "Squeeze", "Unsqueeze"), Rule(_relate_reshape, periodic=True)),
     "Trilu": Rule(_relate_trilu, periodic=True),
-    "Range": Rule(carry_through),
-    "Size": Rule(_relate_size),
-    "Shape": Rule(_relate_shape, periodic=True),
-    "ConstantOfShape": Rule(_relate_constant_of_shape, respell=_respell_constant_of_shape),
 }

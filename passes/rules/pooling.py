@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from amcc.ir import Graph, Node
 from amcc.passes.rules.respell import Respell
 from amcc.passes.rules.rule import Rule, table
@@ -58,12 +56,10 @@ def _relate_unpool(r: Relation, node: Node) -> None:
 
 
 def _respell_unpool(shrink: Respell, node: Node) -> Node:
-    size = shrink.constant(node.input(2))
-    if size is None:
+    if not node.input(2):
         return node
-    shape = shrink.shape(node.outputs[0])
-    new = [dim if isinstance(dim, int) else int(old) for dim, old in zip(shape, size, strict=True)]
-    return shrink.with_constant(node, 2, np.array(new, np.int64))
+    y = node.outputs[0]
+    return shrink.with_lengths(node, 2, shrink.graph.shape(y), shrink.shape(y))
 
 
 RULES = {

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from amcc.ir import Array, Dim, Graph, Node, Shape, Value, frozen, unused
+from amcc.ir import Array, Attribute, Dim, Graph, Node, Shape, Value, frozen, unused
 from amcc.passes.dims import parse, per_sample, text
+from amcc.passes.rules.known import wholes
 from amcc.passes.rules.rule import Place
 
 
@@ -71,7 +72,7 @@ class Respell:
         self.constants[name] = frozen(array)
         return name
 
-    def step(self, node: Node, op: str, inputs: tuple[str, ...], value: Value, **attributes: int) -> str:
+    def step(self, node: Node, op: str, inputs: tuple[str, ...], value: Value, **attributes: Attribute) -> str:
         """A new node in front of a respelled one; gives its output, described by `value`."""
         name = self._unused(value.name)
         self.values[name] = Value(name, value.dtype, value.shape)
@@ -79,6 +80,23 @@ class Respell:
             Node(f"{name}/{op}", op, inputs, (name,), attributes=MappingProxyType(attributes), source=node.source)
         )
         return name
+
+    def with_lengths(self, node: Node, index: int, old: Sequence[Dim], new: Sequence[Dim]) -> Node:
+        """The node, whose input `index` spells the lengths `old`, spelling the lengths `new` instead."""
+        spelled = node.inputs[index]
+        constant = self.constant(spelled)
+        if constant is not None:
+            numbers = [dim if isinstance(dim, int) else said for dim, said in zip(new, constant.tolist(), strict=True)]
+            return self.with_constant(node, index, np.array(numbers))
+        known = wholes(self.graph, spelled) or [None] * len(new)
+        by = [per_sample(dim) if number is None else 1 for dim, number in zip(old, known, strict=True)]
+        times = [per_sample(dim) if number is None else 1 for dim, number in zip(new, known, strict=True)]
+        if any(not isinstance(dim, int) and a != b for dim, a, b in zip(new, times, by, strict=True)):
+            described = Value(f"{node.name}/{spelled}/left", "int64", (len(new),))
+            product = self.step(node, "Mul", (spelled, self.add(node, np.array(times), "times")), described)
+            quotient = self.step(node, "Div", (product, self.add(node, np.array(by), "by")), described)
+            node = _reading(node, index, quotient)
+        return self.with_entries(node, index, [dim if isinstance(dim, int) else None for dim in new])
 
     def with_entries(self, node: Node, index: int, entries: Sequence[int | None]) -> Node:
         """The node, whose input `index` spells a shape at run time, with some entries replaced by numbers."""

@@ -50,14 +50,10 @@ def _untouched(r: Relation, node: Node) -> set[int]:
     same = {axis for axis in range(r.rank(x)) if axis not in spoken_of}
     if _text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         return same  # one scale for all axes, that follows from all lengths
-    said = entries(r.graph, node.input(sizes)) if sizes >= 0 else scales
-    spelled = sizes < 0 or r.constant(node.input(sizes)) is not None
     roi = entries(r.graph, node.input(1)) if _crops(node) else None
     for axis, place in spoken_of.items():
-        if said is None or r.shape(x)[axis] != r.shape(y)[axis]:
-            continue
-        # a constant size is spelled anew, a length read at run time follows by itself
-        keeps = said[place] == 1 if sizes < 0 else spelled or said[place] is None
+        # a size is spelled anew where its axis shrinks, a scale must be 1
+        keeps = r.shape(x)[axis] == r.shape(y)[axis] and (sizes >= 0 or (scales is not None and scales[place] == 1))
         if _crops(node):
             keeps = keeps and roi is not None and roi[place] == 0 and roi[place + len(spoken_of)] == 1
         if keeps:
@@ -81,15 +77,13 @@ def _relate_resize(r: Relation, node: Node) -> None:
 
 def _respell_resize(shrink: Respell, node: Node) -> Node:
     _, place = _resize_inputs(shrink.graph, node)
-    sizes = shrink.constant(node.input(place)) if place >= 0 else None
-    if sizes is None:
+    if place < 0:
         return node
-    new = shrink.shape(node.outputs[0])
-    spelled = [
-        dim if isinstance(dim := new[axis], int) else int(sizes[at])
-        for axis, at in _resized(shrink.graph, node).items()
-    ]
-    return shrink.with_constant(node, place, np.array(spelled, np.int64))
+    old, new = (
+        tuple(shape[axis] for axis in _resized(shrink.graph, node))
+        for shape in (shrink.graph.shape(node.outputs[0]), shrink.shape(node.outputs[0]))
+    )
+    return shrink.with_lengths(node, place, old, new)
 
 
 # -- sampling at given places ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from tests.random_graphs import convolutional, norms, quantised, recurrent, sampling, structures, transformer
+from tests.random_graphs import convolutional, measured, norms, quantised, recurrent, sampling, structures, transformer
 from tests.random_graphs.builder import BATCH, SIDE, Builder, Tensor
 
 Grow = Callable[[Builder, Tensor], None]
@@ -21,8 +21,9 @@ FAMILIES: tuple[tuple[Grow, ...], ...] = (
     sampling.GROWTHS,
     recurrent.GROWTHS,
     quantised.GROWTHS,
+    measured.GROWTHS,
 )
-_WEIGHTS = (8, 4, 2, 4, 2, 1, 1)
+_WEIGHTS = (8, 4, 2, 4, 2, 1, 1, 1)
 _OPSETS = (17, 17, 20, 23, 11, 12)
 
 

@@ -78,6 +78,6 @@ ROWS: dict[str, Row] = {
     "TensorScatter": Row(_cache, opset=24),
     "Trilu": Row(lambda b, x: b.op("Trilu", x, b.constant(np.int64(1)))),
     "Range": Row(_range, batch="batch"),
-    "Size": Row(_size, batch="batch", free=False),
+    "Size": Row(_size, batch="batch"),
     "Einsum": Row(_einsum, (5, SIDE, SIDE), macs=2 * (3 * 64 * C * 6 + 64 * 64 * 2 * 9 + 64 * 6 * 5)),
 }
