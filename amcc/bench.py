@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ import numpy as np
 
 from amcc.errors import ModelError, UsageError
 from amcc.ir import Array, Shape
+from amcc.passes.inputs import batch_symbols
 
 _INTEGERS = {"int64": np.int64, "int32": np.int32, "int16": np.int16, "int8": np.int8, "uint8": np.uint8}
+# What floats are tried on; the first on which the model runs.
+_DRAWS: tuple[Callable[[list[int]], Any], ...] = (
+    lambda shape: np.random.default_rng(0).standard_normal(shape),
+    lambda shape: np.random.default_rng(0).random(shape),
+    np.zeros,
+)
 _FLOATS = {"float": np.float32, "float16": np.float16, "double": np.float64}
 
 
@@ -98,30 +106,42 @@ def _runner(
         raise ModelError(
             f"ONNX Runtime does not take it: {str(error).splitlines()[0]}", where=name, hint="bench needs an ONNX file"
         ) from error
-    feeds = {i.name: _random(i, batch, shapes) for i in session.get_inputs()}
-    return lambda: session.run(None, feeds)
+    inputs = session.get_inputs()
+    batches = batch_symbols([tuple(dim if isinstance(dim, int | str) else "?" for dim in i.shape) for i in inputs])
+    failure = ""
+    for draw in _DRAWS:
+        feeds = {i.name: _drawn(i, _sizes(i, batch, batches, shapes.get(i.name, ())), draw) for i in inputs}
+        try:
+            session.run(None, feeds)
+            return partial(session.run, None, feeds)
+        except Exception as error:  # the runtime's exceptions have no common base but this
+            failure = failure or " ".join(str(error).split())[:400]
+    raise ModelError(f"ONNX Runtime cannot run it on random inputs: {failure}", where=name)
 
 
-def _random(declared: Any, batch: int, shapes: Mapping[str, Shape]) -> Array:
-    given = shapes.get(declared.name)
-    shape: list[int] = []
+def _sizes(declared: Any, batch: int, batches: Collection[str], given: Shape) -> list[int]:
+    sizes: list[int] = []
     for axis, dim in enumerate(declared.shape):
         if isinstance(dim, int) and dim >= 0:
-            shape.append(dim)
-        elif given is not None and axis < len(given) and isinstance(given[axis], int):
-            shape.append(int(given[axis]))
-        elif axis == 0:
-            shape.append(batch)
+            sizes.append(dim)
+        elif axis < len(given) and isinstance(given[axis], int):
+            sizes.append(int(given[axis]))
+        elif axis == 0 or dim in batches:
+            sizes.append(batch)
         else:
             raise UsageError(
                 f"dimension {axis} of input '{declared.name}' is dynamic",
                 hint=f"give --input-shape {declared.name}=...",
             )
+    return sizes
+
+
+def _drawn(declared: Any, shape: list[int], draw: Callable[[list[int]], Any]) -> Array:
     kind = declared.type.removeprefix("tensor(").removesuffix(")")
     if kind in _FLOATS:
-        return np.random.default_rng(0).standard_normal(shape).astype(_FLOATS[kind])
+        return np.asarray(draw(shape)).astype(_FLOATS[kind])
     if kind in _INTEGERS:
-        return np.ones(shape, _INTEGERS[kind])
+        return np.full(shape, draw is not np.zeros).astype(_INTEGERS[kind])
     if kind == "bool":
         return np.ones(shape, bool)
     raise ModelError(f"cannot make up an input of type {declared.type}", where=declared.name)

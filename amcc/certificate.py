@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amcc.backends.runtime import LITERAL, Session
+from amcc.data import Dataset
 from amcc.errors import ModelError, VerificationError
 from amcc.ir import Array, Graph
 from amcc.masking import masked_file, masked_graph
+from amcc.passes.batching import Batching, batching
 from amcc.passes.channels import Channels, Removal
 from amcc.passes.rules import rule_of
-from amcc.synthetic import synthetic
+from amcc.synthetic import that_runs
 
 if TYPE_CHECKING:
     import onnx
@@ -85,16 +87,30 @@ def certify(
     result = Session(shrunk, outputs=watched, literal=True)
     precise = TOLERANCE.get(result.precision, 1e-4)
     rounds = any("Quantize" in node.op or node.op.startswith("QLinear") for node in shrunk.nodes)
+
+    def errors_on(made_up: Dataset) -> dict[str, float]:
+        worst: dict[str, float] = {}
+        for feeds in _runs(made_up):
+            masked = _run_masked(original, channels, removal, feeds, watched)
+            errors = _errors(channels, removal, result.run(feeds), masked)
+            worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
+        return worst
+
     best: dict[str, float] = {}
     for attempt in range(_TRIES if rounds else 1):
-        inputs = synthetic(channels.graph, _SAMPLES, seed=seed + attempt).inputs
-        masked = _run_masked(original, channels, removal, inputs, watched)
-        errors = _errors(channels, removal, result.run(inputs), masked)
+        errors = that_runs(channels.graph, _SAMPLES, errors_on, seed=seed + attempt)
         if not best or max(errors.values()) < max(best.values()):
             best = errors
         if max(best.values(), default=0.0) <= precise:
             break
     return Certificate(max(best.values(), default=0.0), max(precise, _STEPS) if rounds else precise, best, seed)
+
+
+def _runs(data: Dataset) -> list[dict[str, Array]]:
+    """One run over all samples, or, of samples that go alone, one each."""
+    if not data.batching.alone:
+        return [data.inputs]
+    return [data.batching.feeds(data.inputs, i, i + 1) for i in range(len(data))]
 
 
 def _errors(
@@ -163,13 +179,15 @@ def _run_masked(
 ) -> Mapping[str, Array]:
     if isinstance(original, Path):
         model = masked_file(original, channels, removal, watched)
-        results = None if model is None else _run_file(model, original.parent, inputs)
+        results = None if model is None else _run_file(model, original.parent, inputs, batching(channels.graph))
         if results is not None:
             return results
     return Session(masked_graph(channels, removal), outputs=watched, literal=True).run(inputs)
 
 
-def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
+def _run_file(
+    model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array], how: Batching
+) -> Mapping[str, Array] | None:
     """Outputs by name; None where ONNX Runtime lacks the model's precision, or the model is fixed to other batches."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unimplemented
@@ -181,9 +199,9 @@ def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array])
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         wanted = {i.name: i.shape for i in session.get_inputs()}
-        batch = {shape[0] for shape in wanted.values() if shape}
-        if any(isinstance(b, int) and b != _SAMPLES for b in batch):
-            return _one_by_one(session, batch, wanted, inputs)
+        batch = {wanted[name][0] for name in wanted if wanted[name] and how.axis(name) == 0}
+        if not how.alone and any(isinstance(b, int) and b != _SAMPLES for b in batch):
+            return _one_by_one(session, batch, wanted, inputs, how)
         names = [o.name for o in session.get_outputs()]
         return dict(zip(names, session.run(names, {n: inputs[n] for n in wanted}), strict=True))
     except Unimplemented:
@@ -193,13 +211,14 @@ def _run_file(model: onnx.ModelProto, folder: Path, inputs: Mapping[str, Array])
 
 
 def _one_by_one(
-    session: Any, batch: set[object], wanted: Mapping[str, object], inputs: Mapping[str, Array]
+    session: Any, batch: set[object], wanted: Mapping[str, object], inputs: Mapping[str, Array], how: Batching
 ) -> Mapping[str, Array] | None:
     """Runs of one sample each, joined, for models fixed to a batch of one."""
     if batch != {1}:
         return None
     names = [o.name for o in session.get_outputs()]
-    runs = [session.run(names, {n: inputs[n][i : i + 1] for n in wanted}) for i in range(_SAMPLES)]
+    feeds = (how.feeds(inputs, i, i + 1) for i in range(_SAMPLES))
+    runs = [map(np.atleast_1d, session.run(names, {n: one[n] for n in wanted})) for one in feeds]
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*runs, strict=True), strict=True)}
 
 

@@ -1,7 +1,9 @@
 """Calibration and evaluation data: `.npz` files, folders of pictures, functions of the user's.
 
-A `Dataset` holds one array an input of the model, samples along the first axis, already checked
-against the model: names, shapes, element types, finite values, as many labels as samples.
+A `Dataset` holds one array an input of the model, already checked against the model: names, shapes, element
+types, finite values, as many labels as samples. Samples lie along the axis that the model takes for the batch,
+the first of nearly all; an input without a batch has one array for all samples; where no input has one, samples
+lie along an axis in front of the model's own (`amcc.passes.batching`).
 `split` gives the search and the report disjoint samples.
 """
 
@@ -18,6 +20,8 @@ import numpy as np
 
 from amcc.errors import DataError, UsageError
 from amcc.ir import Array, Graph, Shape
+from amcc.passes.batching import SAMPLES_FIRST, Batching, batching
+from amcc.passes.inputs import spell
 from amcc.usercode import call, is_named, named_function
 
 Spec = str | Path | Mapping[str, Any] | Sequence[Any] | Callable[..., Any]
@@ -31,12 +35,13 @@ class Dataset:
     """Samples for a model.
 
     Attributes:
-        inputs: an array `[samples, ...]` for every input of the model.
+        inputs: an array for every input of the model, `[samples, ...]` for nearly all.
         labels: an array `[samples, ...]`, or None.
         source: where it came from, for people.
         sha256: of the file, the pictures or the arrays.
         notes: what was done to make it fit.
         synthetic: whether amcc made it up.
+        batching: along which axis of each array the samples lie.
     """
 
     inputs: dict[str, Array]
@@ -45,9 +50,10 @@ class Dataset:
     sha256: str
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    batching: Batching = SAMPLES_FIRST
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return self.batching.count(self.inputs)
 
     def take(self, indices: Array, part: str = "") -> Dataset:
         """Some of the samples, in ascending order so that mapped files are read in order."""
@@ -55,7 +61,7 @@ class Dataset:
         described = f"{part} ({len(chosen)} of {len(self)} samples of {self.source})" if part else self.source
         return dataclasses.replace(
             self,
-            inputs={name: np.asarray(array[chosen]) for name, array in self.inputs.items()},
+            inputs={name: np.asarray(array) for name, array in self.batching.take(self.inputs, chosen).items()},
             labels=None if self.labels is None else np.asarray(self.labels[chosen]),
             source=described,
         )
@@ -255,7 +261,7 @@ def _from_folder(
 def class_count(graph: Graph) -> int | None:
     """Classes of the model's first output, if it is shaped `[N, classes]`, extra dimensions being 1."""
     shape = graph.values[graph.outputs[0]].shape
-    sizes = [] if shape is None else [s for s in shape[1:] if s != 1]
+    sizes = [] if shape is None else [s for s in (shape if batching(graph).stacked else shape[1:]) if s != 1]
     return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], int) else None
 
 
@@ -275,42 +281,82 @@ def _conform(
     seed: int,
 ) -> Dataset:
     """Check arrays against the model's inputs and bring floating types to the model's."""
-    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    samples = next(iter(counts.values()))
+    how = batching(graph)
+    if how.stacked:
+        arrays = _stacked(arrays, graph, source)
+    counts = {n: a.shape[axis] if a.ndim > axis else 0 for n, a in arrays.items() if (axis := how.axis(n)) is not None}
+    samples = next(iter(counts.values()), 0)
     if len(set(counts.values())) > 1:
-        raise DataError(f"the inputs have different numbers of samples: {counts}", where=source)
+        hint = "a number in --input-shape makes an input the same for all samples" if len(how.symbols) > 1 else None
+        raise DataError(f"the inputs have different numbers of samples: {counts}", where=source, hint=hint)
     if samples == 0:
         raise DataError("there are no samples", where=source)
     if labels is not None and (labels.ndim == 0 or len(labels) != samples):
         raise DataError(f"{samples} samples and {len(labels) if labels.ndim else 'no'} labels", where=source)
-    chosen = _choose(samples, limit, seed)
-    notes: list[str] = []
-    inputs: dict[str, Array] = {}
     for name, array in arrays.items():
-        _check_shape(array, graph.shape(name), name, source)
-        inputs[name] = _cast(_rows(array, chosen), graph.values[name].dtype, name, source, notes)
-    if labels is not None:
-        labels = _rows(labels, chosen)
-    return Dataset(inputs, labels, source, digest, tuple(notes))
+        shape = graph.shape(name)
+        _check_shape(array, ("?", *shape) if how.stacked else shape, how.axis(name), name, source)
+    chosen = _choose(samples, limit, seed)
+    some = arrays if len(chosen) == samples else how.take(arrays, chosen)
+    notes: list[str] = []
+    inputs = {name: _cast(array, graph.values[name].dtype, name, source, notes) for name, array in some.items()}
+    if labels is not None and len(chosen) < samples:
+        labels = np.asarray(labels[chosen])
+    return Dataset(inputs, labels, source, digest, tuple(notes), batching=how)
 
 
-def _rows(array: Array, chosen: Array) -> Array:
-    return array if len(chosen) == len(array) else np.asarray(array[chosen])
+def _stacked(arrays: Mapping[str, Array], graph: Graph, source: str) -> dict[str, Array]:
+    """Whole sets of inputs, samples in front.
+
+    An array of its input's own shape is the same in all sets; a leading 1 of the input's may be left out.
+    """
+    shapes = {name: graph.shape(name) for name in arrays}
+    sets: dict[str, Array] = {}
+    same: list[str] = []
+    for name, array in arrays.items():
+        shape = shapes[name]
+        if _fits(array.shape, shape):
+            same.append(name)
+        elif shape[:1] == (1,) and array.ndim == len(shape) and _fits(array.shape[1:], shape[1:]):
+            sets[name] = array[:, None]
+        elif array.ndim == len(shape) + 1:
+            sets[name] = array
+        else:
+            raise DataError(
+                f"'{name}' has shape {spell(array.shape)}, the model takes {spell(shape)}",
+                where=source,
+                hint=f"its inputs have no batch in common: give {spell(('samples', *shape))}, "
+                f"or {spell(shape)} for the same in all samples",
+            )
+    count = min((len(array) for array in sets.values()), default=1)
+    sets |= {name: np.broadcast_to(arrays[name], (count, *arrays[name].shape)) for name in same}
+    return {name: sets[name] for name in arrays}
 
 
-def _check_shape(array: Array, shape: Shape, name: str, source: str) -> None:
-    expected = shape[1:]
-    fits = array.ndim == len(shape) and all(
-        isinstance(e, str) or e == g for e, g in zip(expected, array.shape[1:], strict=True)
-    )
-    if fits:
+def _fits(found: tuple[int, ...], shape: Shape) -> bool:
+    return len(found) == len(shape) and all(isinstance(d, str) or d == n for d, n in zip(shape, found, strict=True))
+
+
+def _check_shape(array: Array, shape: Shape, axis: int | None, name: str, source: str) -> None:
+    """Compare all dimensions but the samples'."""
+    if axis is None:
+        if not _fits(array.shape, shape):
+            raise DataError(
+                f"'{name}' has shape {spell(array.shape)}, the model takes {spell(shape)}",
+                where=source,
+                hint="it has no batch: give one array for all samples",
+            )
+        return
+    expected = (*shape[:axis], *shape[axis + 1 :])
+    if array.ndim == len(shape) and _fits((*array.shape[:axis], *array.shape[axis + 1 :]), expected):
         return
     hint = None
     turned = (array.shape[0], *array.shape[-1:], *array.shape[1:-1])
-    if array.ndim == len(shape) and turned[1:] == expected:
+    if axis == 0 and array.ndim == len(shape) and turned[1:] == expected:
         hint = "channels come last here: transpose to [N, C, H, W]"
+    found = (*array.shape[:axis], *array.shape[axis + 1 :])
     raise DataError(
-        f"samples for '{name}' have shape {list(array.shape[1:])}, the model takes {list(expected)}",
+        f"samples for '{name}' have shape {list(found)}, the model takes {list(expected)}",
         where=source,
         hint=hint,
     )
@@ -319,8 +365,9 @@ def _check_shape(array: Array, shape: Shape, name: str, source: str) -> None:
 def _cast(array: Array, dtype: str, name: str, source: str, notes: list[str]) -> Array:
     wanted = element_type(dtype)
     if array.dtype.kind == "f" and is_float(wanted):
-        for start in range(0, len(array), _CHUNK):
-            if not np.isfinite(array[start : start + _CHUNK]).all():
+        rows = np.atleast_1d(array)
+        for start in range(0, len(rows), _CHUNK):
+            if not np.isfinite(rows[start : start + _CHUNK]).all():
                 raise DataError(f"samples for '{name}' hold NaN or infinite values", where=source)
         if array.dtype != wanted:
             notes.append(f"{source}: '{name}' cast from {array.dtype} to {dtype}")
@@ -330,7 +377,7 @@ def _cast(array: Array, dtype: str, name: str, source: str, notes: list[str]) ->
         return array
     if array.dtype.kind in "iu" and wanted.kind in "iu":
         bounds = np.iinfo(wanted)
-        if array.min() >= bounds.min and array.max() <= bounds.max:
+        if not array.size or (array.min() >= bounds.min and array.max() <= bounds.max):
             return array.astype(wanted)
     hint = "prepare it as the model expects, for instance scaled, and save it as " + dtype if is_float(wanted) else None
     raise DataError(f"samples for '{name}' are {array.dtype}, the model takes {dtype}", where=source, hint=hint)

@@ -6,6 +6,8 @@
   1 is the same function; outputs that are not floating count by their share of unequal elements.
 - `module:function`: called once with all outputs (mapping of names to arrays, samples first) and the
   labels (or None), gives a number.
+
+An output without a batch axis is repeated for each sample of its run.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from amcc.data import Dataset, check_labels, class_count
 from amcc.errors import DataError, UsageError
 from amcc.ir import Array, Graph, Shape
+from amcc.passes.batching import batching
 from amcc.usercode import call, named_function
 
 Outputs = Mapping[str, Array]
@@ -69,6 +72,7 @@ class Evaluator:
         self.data = data
         self._threads = threads
         self._runner = runner or self._session
+        self._graph, self._how = graph, batching(graph)
         self._batch = _batch_size(graph)
         outputs = self._outputs(graph)
         self.name, self._metric = _metric(metric, graph, data, outputs)
@@ -85,14 +89,23 @@ class Evaluator:
 
     def _outputs(self, graph: Graph) -> dict[str, Array]:
         runner = self._runner(graph)
+        joined = self._joined(runner)
+        least = max(self._how.size, 1)
+        if not joined and self._batch > least:  # samples may be mixed in a run
+            self._batch = least
+            joined = self._joined(runner)
+        if not joined:
+            raise DataError(f"no output of {list(graph.outputs)} has one row a sample", where=self.data.source)
+        return joined
+
+    def _joined(self, runner: Runner) -> dict[str, Array]:
+        """The outputs that have one row a sample, all batches joined."""
         parts: list[dict[str, Array]] = []
         for start in range(0, len(self.data), self._batch):
-            feeds = {name: array[start : start + self._batch] for name, array in self.data.inputs.items()}
-            parts.append(runner.run(feeds))
-        return self._joined(graph, parts)
-
-    def _joined(self, graph: Graph, parts: list[dict[str, Array]]) -> dict[str, Array]:
-        """The outputs that have one row a sample, all batches joined."""
+            stop = min(start + self._batch, len(self.data))
+            found = runner.run(self._how.feeds(self.data.inputs, start, stop))
+            shapes = {name: value.shape if (value := self._graph.values.get(name)) else None for name in found}
+            parts.append({n: self._how.samples_first(shapes[n], a, stop - start) for n, a in found.items()})
         joined = {}
         for name in parts[0]:
             arrays = [part[name] for part in parts]
@@ -100,8 +113,6 @@ class Evaluator:
                 array = np.concatenate(arrays)
                 if len(array) == len(self.data):
                     joined[name] = array
-        if not joined:
-            raise DataError(f"no output of {list(graph.outputs)} has one row a sample", where=self.data.source)
         return joined
 
     def _measure(self, outputs: dict[str, Array]) -> float:
@@ -187,10 +198,12 @@ def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Metric:
 
 def _batch_size(graph: Graph) -> int:
     """Samples to run at once: the largest activation takes up to 64 MB; a multiple of a fixed batch."""
+    how = batching(graph)
+    if how.alone:
+        return 1
     sizes = (_sample_bytes(value.shape) for value in graph.values.values() if value.name not in graph.params)
     most = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(*sizes, 1)))
-    first = graph.values[graph.inputs[0]].shape
-    fixed = first[0] if first and isinstance(first[0], int) else 1
+    fixed = max(how.size, 1)
     return max(1, most // fixed) * fixed
 
 

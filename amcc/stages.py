@@ -20,6 +20,7 @@ from amcc.passes.rewrite import shrink
 from amcc.plan import fingerprint
 from amcc.search import GroupInfo, Problem
 from amcc.settings import Settings
+from amcc.synthetic import SAMPLES, synthetic
 
 if TYPE_CHECKING:
     from amcc.passes.recovery import Repairer, Statistics
@@ -177,8 +178,10 @@ def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> Non
         problem_of(subject, learned, budget, settings, lambda graph: 0.0).check_reachable()
 
 
-def gather(subject: Subject, spec: DataSpec, settings: Settings, notes: Notes) -> Splits:
-    """Load the data and give each use its part; without any, make inputs up.
+def gather(
+    subject: Subject, spec: DataSpec, settings: Settings, notes: Notes, made_up: Dataset | None = None
+) -> Splits:
+    """Load the data and give each use its part; without any, the made-up inputs.
 
     Raises:
         DataError: data that cannot be read or do not fit.
@@ -202,7 +205,8 @@ def gather(subject: Subject, spec: DataSpec, settings: Settings, notes: Notes) -
         data = loaded(spec.calib, whole, "--calib")
         notes.add("no --data was given: candidates are compared by fidelity on parts of --calib")
     else:
-        data = _made_up(subject, settings, notes)
+        data = made_up or synthetic(subject.graph, samples_made_up(subject), seed=settings.seed)
+        notes.add("no data was given: synthetic inputs stand in for real ones, which do better (--data, --calib)")
     splits = split(
         data,
         seed=settings.seed,
@@ -216,13 +220,10 @@ def gather(subject: Subject, spec: DataSpec, settings: Settings, notes: Notes) -
     return splits
 
 
-def _made_up(subject: Subject, settings: Settings, notes: Notes) -> Dataset:
-    from amcc.synthetic import SAMPLES, synthetic
-
+def samples_made_up(subject: Subject) -> int:
+    """How many samples are made up without data: fewer for large networks."""
     macs = max(CostModel(subject.channels).original.flops, 1)
-    samples = max(24, min(SAMPLES, _SYNTHETIC_MACS // macs))
-    notes.add("no data was given: synthetic inputs stand in for real ones, which do better (--data, --calib)")
-    return synthetic(subject.graph, samples, seed=settings.seed)
+    return max(24, min(SAMPLES, _SYNTHETIC_MACS // macs))
 
 
 def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned:

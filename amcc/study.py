@@ -11,7 +11,7 @@ from typing import Any
 
 from amcc.artifacts import journal_path
 from amcc.budget import Budget
-from amcc.data import Splits
+from amcc.data import Dataset, Splits
 from amcc.ir import Shape
 from amcc.metric import Evaluator
 from amcc.progress import Clock
@@ -27,8 +27,10 @@ from amcc.stages import (
     gather,
     learn,
     problem_of,
+    samples_made_up,
     weights_hash,
 )
+from amcc.synthetic import that_runs
 
 _JOURNALLED = ("ddpg", "refine", "random")
 
@@ -73,13 +75,22 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
     Raises:
         DataError: data that cannot be read or do not fit, or a metric that fails.
     """
-    with clock.phase("data", "loading data"):
-        splits = gather(subject, data, settings, notes)
-    with clock.phase("original", "measuring the original"):
-        evaluator, reporter = (
-            Evaluator(subject.graph, part, settings.metric, threads=settings.threads)
-            for part in (splits.search, splits.report)
-        )
+
+    def measured(made_up: Dataset | None) -> tuple[Splits, Evaluator, Evaluator]:
+        with clock.phase("data", "loading data"):
+            splits = gather(subject, data, settings, notes, made_up)
+        with clock.phase("original", "measuring the original"):
+            evaluator, reporter = (
+                Evaluator(subject.graph, part, settings.metric, threads=settings.threads)
+                for part in (splits.search, splits.report)
+            )
+        return splits, evaluator, reporter
+
+    if data.data is None and data.calib is None:
+        found = that_runs(subject.graph, samples_made_up(subject), measured, seed=settings.seed)
+    else:
+        found = measured(None)
+    splits, evaluator, reporter = found
     with clock.phase("calibration", "calibrating"):
         learned = learn(subject, splits.calibration, settings)
     return Study(subject, splits, learned, evaluator, reporter, settings, notes, clock)

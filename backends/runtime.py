@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from amcc.backends.precision import as_float32, wants_float32
 from amcc.backends.to_onnx import build_model
 from amcc.errors import DataError, ModelError
 from amcc.ir import Array, Graph, Opaque
+from amcc.passes.batching import batching
 from amcc.passes.protos import element_type, form, tensor_proto
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Session:
     """A graph made ready to run.
 
     Weights are lent to ONNX Runtime, not copied. A graph whose batch is fixed runs any number of
-    samples that is a multiple of it, and pads the last run.
+    samples, and pads the last run; inputs that are shared go into every run (`amcc.passes.batching`).
 
     Args:
         outputs: names of the values to give back, intermediate ones included; by default the graph's.
@@ -49,6 +50,7 @@ class Session:
     def __init__(
         self, graph: Graph, *, outputs: Sequence[str] | None = None, threads: int = 0, literal: bool = False
     ) -> None:
+        self._batching = batching(graph)
         if outputs is not None:
             if unknown := [name for name in outputs if name not in graph.values]:
                 raise ModelError(f"the graph has no value '{unknown[0]}'")
@@ -86,7 +88,6 @@ class Session:
         self._passed = {name for name in graph.outputs if name in graph.inputs}
         self._constants = {name: graph.params[name] for name in graph.outputs if name in graph.params}
         self._inputs = {name: graph.values[name] for name in graph.inputs}
-        self._batch = _fixed_batch(graph)
         self._made = [o for o in graph.outputs if o not in self._passed and o not in self._constants]
         if not self._made:
             return
@@ -120,12 +121,14 @@ class Session:
             ModelError: an operator fails; names it.
         """
         inputs = {name: self._checked(name, feeds) for name in self._inputs}
-        count = max((len(a) for a in inputs.values() if np.ndim(a)), default=0)
-        if not self._batch or count == self._batch:
+        if not self._batching.size:
+            return self._run(inputs)
+        count = self._batching.count(inputs)
+        if count == self._batching.size:
             return self._run(inputs)
         if not count:
             raise DataError("no samples to run")
-        return self._run_in_parts(inputs, count, self._batch)
+        return self._run_in_parts(inputs, count, self._batching.size)
 
     def _checked(self, name: str, feeds: Mapping[str, Array]) -> Array:
         value = self._inputs[name]
@@ -156,23 +159,23 @@ class Session:
         return {name: found[name] for name in self.outputs}
 
     def _run_in_parts(self, inputs: Mapping[str, Array], count: int, batch: int) -> dict[str, Array]:
-        """Run a fixed batch again and again; the last part is padded with its last sample."""
+        """Run a fixed batch again and again; the last part is padded with its last sample.
+
+        An output that does not divide into samples is repeated for each of its run's: `[samples, ...]`.
+        """
         parts: list[dict[str, Array]] = []
         for start in range(0, count, batch):
             chosen = np.minimum(np.arange(start, start + batch), count - 1)
-            parts.append(self._run({n: a[chosen] for n, a in inputs.items()}))
+            parts.append(self._run(self._batching.take(inputs, chosen)))
         joined: dict[str, Array] = {}
         for name in self.outputs:
             if name in self._constants:
                 joined[name] = self._constants[name]
                 continue
-            first = parts[0][name]
-            if not first.ndim or len(first) % batch:
-                raise ModelError(
-                    f"output '{name}' {list(first.shape)} does not divide into samples of a batch of {batch}",
-                    hint="export the model with a dynamic batch",
-                )
-            joined[name] = np.concatenate([part[name] for part in parts])[: count * (len(first) // batch)]
+            arrays = [np.asarray(part[name]) for part in parts]
+            if any(not array.ndim or len(array) % batch for array in arrays):
+                arrays = [np.broadcast_to(array, (batch, *array.shape)) for array in arrays]
+            joined[name] = np.concatenate(arrays)[: count * (len(arrays[0]) // batch)]
         return joined
 
 
@@ -220,13 +223,6 @@ def _float_type(graph: Graph) -> str:
         if "float" in (dtype := graph.values[name].dtype):
             return dtype
     return "float32"
-
-
-def _fixed_batch(graph: Graph) -> int:
-    """The leading dimension that all inputs share when it is fixed, else 0."""
-    leading: set[Any] = {s[0] for name in graph.inputs if (s := graph.values[name].shape)}
-    only = leading.pop() if len(leading) == 1 else 0
-    return only if isinstance(only, int) else 0
 
 
 def _message(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from amcc.errors import ModelError
 from amcc.ir import Dim, Graph, Shape, Value
@@ -11,7 +11,9 @@ BATCH = "batch"
 
 
 def bind_inputs(graph: Graph, input_shapes: Mapping[str, Shape]) -> Graph:
-    """Fix dynamic dimensions of inputs; only a leading one may stay dynamic unasked.
+    """Fix dynamic dimensions of inputs; only the batch may stay dynamic unasked.
+
+    The batch is a leading dimension or, behind a leading number, one with "batch" in its name.
 
     A given int fixes the dimension, and every other that shares its symbol. A given text keeps it
     dynamic under that name. A leading 1 means "one sample": a dynamic leading dimension stays dynamic.
@@ -74,7 +76,7 @@ def _merged(value: Value, given: Shape, bound: dict[str, Dim]) -> Shape:
 def _check_closed(value: Value, shape: Shape | None, given: bool) -> None:
     if value.dtype in ("", "object") or value.dtype.endswith(")"):
         return
-    if shape is not None and (given or all(isinstance(dim, int) for dim in shape[1:])):
+    if shape is not None and (given or not _open_behind(shape)):
         return
     if shape is None:
         raise ModelError(f"input '{value.name}' has no shape", hint=f"give --input-shape {value.name}=1x3x224x224")
@@ -83,6 +85,25 @@ def _check_closed(value: Value, shape: Shape | None, given: bool) -> None:
         f"input '{value.name}' has dynamic dimensions beside the batch: {spell(shape)}",
         hint=f"fix them with --input-shape {value.name}={example}, a number for every SIZE",
     )
+
+
+def _open_behind(shape: Shape) -> list[Dim]:
+    """Dynamic dimensions beside the batch."""
+    behind: list[Dim] = [dim for dim in shape[1:] if not isinstance(dim, int)]
+    batch = shape[:1] and isinstance(shape[0], int) and len(behind) == 1 and _named_batch(behind[0])
+    return [] if batch else behind
+
+
+def batch_symbols(shapes: Iterable[Shape]) -> frozenset[str]:
+    """The dimensions of inputs that are the batch: those in front, else those with "batch" in their name."""
+    shapes = list(shapes)
+    leading = {shape[0] for shape in shapes if shape and isinstance(shape[0], str)}
+    named = {dim for shape in shapes for dim in shape if isinstance(dim, str) and _named_batch(dim)}
+    return frozenset(leading or named)
+
+
+def _named_batch(dim: Dim) -> bool:
+    return isinstance(dim, str) and BATCH in dim.lower()
 
 
 def spell(shape: Shape) -> str:

@@ -143,12 +143,17 @@ def _run_original(path: Path, graph: Graph, report: Reporter) -> _Sample:
     from amcc.backends.runtime import Session
     from amcc.errors import ModelError
 
-    inputs = inputs_of(graph, seed=1)
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            return _run(path, feeds)
+        except Exception as error:  # the runtime's exceptions have no common base but this
+            raise ModelError(f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:300]}") from None
+
     try:
-        outputs = _run(path, inputs)
-    except Exception as error:  # the runtime's exceptions have no common base but this
+        inputs, outputs = inputs_of(graph, 1, run)
+    except ModelError:
         report(original="fails")
-        raise ModelError(f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:300]}") from None
+        raise
     sample = _Sample(inputs, outputs)
     report(original="runs", original_finite=_finite(outputs), captured=sample.difference(Session(graph).run(inputs)))
     return sample

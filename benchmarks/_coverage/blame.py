@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from amcc.data import Dataset
     from amcc.ir import Array, Graph
     from amcc.passes.channels import Channels, Removal
+
+Found = TypeVar("Found")
 
 
 def first_difference(channels: Channels, removal: Removal, shrunk: Graph, tolerance: float) -> str:
@@ -22,8 +25,8 @@ def first_difference(channels: Channels, removal: Removal, shrunk: Graph, tolera
     kept = channels.kept(removal)
     common = {o for node in masked.nodes for o in node.outputs} & {o for node in graph.nodes for o in node.outputs}
     watched = [o for node in shrunk.nodes for o in node.outputs if o in common]
-    inputs = inputs_of(graph, seed=0)
-    wanted, found = (Session(g, outputs=watched).run(inputs) for g in (masked, shrunk))
+    inputs, wanted = inputs_of(graph, 0, Session(masked, outputs=watched).run)
+    found = Session(shrunk, outputs=watched).run(inputs)
     for node in shrunk.nodes:
         for output in node.outputs:
             if output not in common:
@@ -51,18 +54,31 @@ def failing_side(channels: Channels, removal: Removal, shrunk: Graph) -> str:
     from amcc.errors import AmccError
     from amcc.masking import masked_graph
 
+    inputs, _ = inputs_of(channels.graph, 0, Session(channels.graph).run)
     for side, graph in (("shrunk", shrunk), ("masked original", masked_graph(channels, removal))):
         try:
-            Session(graph).run(inputs_of(channels.graph, seed=0))
+            Session(graph).run(inputs)
         except AmccError as error:
             return f"the {side} graph fails: {error}"
     return "either side runs alone"
 
 
-def inputs_of(graph: Graph, seed: int) -> Mapping[str, Array]:
-    """Random inputs: as many samples as the graph is fixed to, else two."""
-    from amcc.synthetic import synthetic
+def inputs_of(
+    graph: Graph, seed: int, run: Callable[[Mapping[str, Array]], Found]
+) -> tuple[Mapping[str, Array], Found]:
+    """Random inputs on which something runs, and what it gives: as many samples as the graph is fixed to, else two.
 
-    leading = {graph.shape(name)[0] for name in graph.inputs if graph.shape(name)}
-    fixed = [dim for dim in leading if isinstance(dim, int)]
-    return synthetic(graph, fixed[0] if len(leading) == 1 and fixed else 2, seed=seed).inputs
+    Raises:
+        ModelError: it runs on none.
+    """
+    from amcc.passes.batching import batching
+    from amcc.synthetic import that_runs
+
+    how = batching(graph)
+    count = 1 if how.alone else how.size or 2
+
+    def tried(data: Dataset) -> tuple[Mapping[str, Array], Found]:
+        feeds = how.feeds(data.inputs, 0, count)
+        return feeds, run(feeds)
+
+    return that_runs(graph, count, tried, seed=seed)

@@ -6,27 +6,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from amcc.ir import Array, Graph
+from amcc.passes.batching import Batching, batching
 from amcc.passes.dims import parse, per_sample
 
 CHUNK_BYTES = 1 << 27
 LARGEST_CHUNK = 128
 
 
-def count_of(inputs: Mapping[str, Array]) -> int:
-    """The number of samples."""
-    return min((len(array) for array in inputs.values()), default=0)
-
-
-def fixed_batch(graph: Graph) -> int:
-    """Samples that the graph takes at once; 0 when it takes any number."""
-    leading = {shape[0] for name in graph.inputs if (shape := graph.values[name].shape)}
-    only = leading.pop() if len(leading) == 1 else 0
-    return only if isinstance(only, int) else 0
-
-
 def sample_bytes(graph: Graph, names: Iterable[str]) -> int:
     """Bytes of some values for one sample, in float32."""
-    batch = max(fixed_batch(graph), 1)
+    batch = max(batching(graph).size, 1)
     total = 0
     for name in names:
         shape = graph.values[name].shape
@@ -36,10 +25,12 @@ def sample_bytes(graph: Graph, names: Iterable[str]) -> int:
     return -(-total // batch)
 
 
-def _merges(graph: Graph, batch: int) -> bool:
-    """Whether some value that is computed does not have the batch in front: windows or tokens merged with it."""
+def _merges(graph: Graph, how: Batching) -> bool:
+    """Whether some value does not have the batch in front: shared, or windows or tokens merged with it."""
+    if any(how.axis(name) is None for name in graph.inputs):
+        return True
     made = (graph.values[name].shape for node in graph.nodes for name in node.outputs if name)
-    return any(shape and shape[0] != batch for shape in made)
+    return any(shape and shape[0] != how.size for shape in made)
 
 
 def chunks(
@@ -48,12 +39,16 @@ def chunks(
     """The samples, the first `limit` of them, in parts over which the named values take `CHUNK_BYTES` at most.
 
     A graph with a fixed batch gets multiples of it, and no rest that would have to be padded unless
-    there is nothing else; one batch at a time where values in between have another leading length.
+    there is nothing else; one batch at a time where values in between have another leading length. Samples
+    that a run takes alone come one by one.
     """
-    count = min(count_of(inputs), count_of(inputs) if limit is None else limit)
+    how = batching(graph)
+    count = how.count(inputs) if limit is None else min(how.count(inputs), limit)
     size = max(1, min(LARGEST_CHUNK, CHUNK_BYTES // max(sample_bytes(graph, names), 1)))
-    if batch := fixed_batch(graph):
-        size = batch if _merges(graph, batch) else max(size // batch, 1) * batch
+    if how.alone:
+        size = 1
+    elif batch := how.size:
+        size = batch if _merges(graph, how) else max(size // batch, 1) * batch
         count = max(count // batch, 1) * batch
     for start in range(0, count, size):
-        yield {name: array[start : min(start + size, count)] for name, array in inputs.items()}
+        yield how.feeds(inputs, start, min(start + size, count))

@@ -20,10 +20,11 @@ from typing import cast
 import numpy as np
 
 from amcc.ir import Array, Graph
+from amcc.passes.batching import batching
 from amcc.passes.channels.model import Channels
 from amcc.passes.recovery.affine import Tail, tail
 from amcc.passes.recovery.blas import one_thread
-from amcc.passes.recovery.chunks import chunks, count_of
+from amcc.passes.recovery.chunks import chunks
 from amcc.passes.recovery.linear import Linear, linears
 from amcc.passes.recovery.patches import draw, inputs_at
 
@@ -109,13 +110,13 @@ def calibrate(
     for linear in wanted:
         by_rows.setdefault(_rows_key(graph, linear), []).append(linear)
     grams: dict[tuple[object, ...], Gram] = {key: Gram() for key in by_rows}
-    samples = 0
+    samples, how = 0, batching(graph)
     if wanted:
         names = list(dict.fromkeys(v for linear in wanted for v in (linear.x, linear.y)))
         session = Session(graph, outputs=names, threads=threads)
         for number, feeds in enumerate(chunks(graph, inputs, names, limit=limit)):
             values = session.run(feeds)
-            samples += len(next(iter(feeds.values())))
+            samples += 1 if how.stacked else how.count(feeds)
             for key, (first, *_) in by_rows.items():
                 rng = generator(seed, first.node.name, number)
                 grams[key].add(first, values[first.x], values[first.y].shape, positions, rng)
@@ -128,7 +129,7 @@ def calibrate(
             offset = linear.offset(graph)
             offset = np.zeros(matrix.shape[:2]) if offset is None else offset
             consumers[linear.node.name] = Consumer(linear, matrix, offset, gram, tail(graph, linear))
-    return Statistics(consumers, samples, _probes(inputs, seed))
+    return Statistics(consumers, samples, _probes(graph, inputs, seed))
 
 
 class Gram:
@@ -188,12 +189,13 @@ def generator(seed: int, name: str, chunk: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode()), chunk]))
 
 
-def _probes(inputs: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    count = count_of(inputs)
+def _probes(graph: Graph, inputs: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    how = batching(graph)
+    count = how.count(inputs)
     if count <= PROBES:
         return dict(inputs)
     indices = np.sort(np.random.Generator(np.random.PCG64([seed, count])).choice(count, PROBES, replace=False))
-    return {name: array[indices] for name, array in inputs.items()}
+    return how.take(inputs, indices)
 
 
 def _consumers(channels: Channels) -> list[Linear]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from amcc.ir import Array, Graph
+from amcc.passes.batching import batching
 from amcc.passes.channels.model import Channels, Group
 from amcc.passes.recovery.blas import one_thread
 from amcc.passes.recovery.chunks import chunks
@@ -49,11 +50,15 @@ def weigh(
     from amcc.backends.runtime import Session
 
     graph = channels.graph
+    how = batching(graph)
 
     def outputs(of: Graph) -> list[Array]:
         session = Session(of, threads=threads)
-        parts = [session.run(feeds) for feeds in chunks(graph, statistics.probes, graph.outputs)]
-        return [np.concatenate([np.atleast_1d(p[name]) for p in parts]).astype(np.float64) for name in graph.outputs]
+        parts = []
+        for feeds in chunks(graph, statistics.probes, graph.outputs):
+            found, count = session.run(feeds), how.count(feeds)
+            parts.append([how.samples_first(graph.values[n].shape, found[n], count) for n in graph.outputs])
+        return [np.concatenate(arrays).astype(np.float64) for arrays in zip(*parts, strict=True)]
 
     original = outputs(graph)
 
