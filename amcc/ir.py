@@ -147,6 +147,11 @@ class Graph:
                 found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
+    @cached_property
+    def unranked(self) -> frozenset[str]:
+        """The values of which not even the rank is known."""
+        return frozenset(name for name, value in self.values.items() if value.shape is None)
+
     def shape(self, name: str) -> Shape:
         """The shape of a value whose rank is known."""
         shape = self.values[name].shape

@@ -18,7 +18,7 @@ from amcc.budget import Costs
 from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.integers import is_weight, stored_bits
-from amcc.passes.ragged import distinct
+from amcc.passes.ragged import ascending, distinct, runs
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
 
@@ -64,7 +64,8 @@ def _bytes(graph: Graph, name: str) -> int:
 
 
 def _macs(graph: Graph) -> list[tuple[Node, tuple[Monomial, ...]]]:
-    known = [n for n in graph.nodes if all(graph.values[v].shape is not None for v in (*n.reads, *n.outputs[:1]) if v)]
+    unknown = graph.unranked
+    known = [n for n in graph.nodes if not unknown or unknown.isdisjoint((*n.reads, *n.outputs[:1]))]
     return [(node, monomials) for node in known if (monomials := rule_of(node).macs(graph, node))]
 
 
@@ -136,6 +137,10 @@ class CostModel:
         np.add.at(totals, self._owner, values)
         return dict(zip(self._nodes, totals.tolist(), strict=True))
 
+    def lengths(self, removal: Removal) -> dict[Place, int]:
+        """How long a plan leaves every axis that costs are proportional to."""
+        return self._lengths.by_place(self._lengths.of_removal(removal))
+
     def by_group(self) -> list[int]:
         """For each group the MACs that go when a single unit of it stays and all other groups are whole."""
         coefficient, places = (part[: len(self._owner)] for part in self._terms)
@@ -147,7 +152,7 @@ class CostModel:
         found = []
         single = [np.sort(order[:-1]) for order in self._orders]
         for slots, lost in self._lengths.by_group(self.full, single):
-            touched = np.unique(np.concatenate([readers[bounds[s] : bounds[s + 1]] for s in slots] or [slots]))
+            touched = ascending(np.concatenate([readers[bounds[s] : bounds[s + 1]] for s in slots] or [slots]))
             lengths[slots] -= lost
             left = coefficient[touched] * lengths[places[touched]].prod(axis=1)
             lengths[slots] += lost
@@ -212,9 +217,9 @@ class _Lengths:
 
     def _polynomial(self, table: Array) -> list[tuple[int, tuple[int, ...]]] | None:
         """The terms of an axis that is a sum of full grids of groups: times, and groups; None if it is none."""
-        groups = self._channels.group_of[table]
         if table.shape[1] == 1 and (line := self._line(table[:, 0])) is not None:
             return line
+        groups = self._channels.group_of[table]
         terms: list[tuple[int, tuple[int, ...]]] = []
         first, which = distinct(groups + 1)
         for number, kind in enumerate(groups[first].tolist()):
@@ -228,12 +233,13 @@ class _Lengths:
 
     def _line(self, units: Array) -> list[tuple[int, tuple[int, ...]]] | None:
         """The common case, without a grid: every unit of a group holds equally many indices."""
-        held, counts = np.unique(units, return_counts=True)
-        groups, first, sizes = np.unique(self._channels.group_of[held], return_index=True, return_counts=True)
+        units = np.sort(units)
+        bounds = runs(units)
+        counts, groups = np.diff(bounds), self._channels.group_of[units[bounds[:-1]]]
         terms: list[tuple[int, tuple[int, ...]]] = []
-        for number, start, size in zip(groups.tolist(), first.tolist(), sizes.tolist(), strict=True):
-            each = counts[start : start + size] if number >= 0 else counts[-1:]
-            if each.min() != each.max() or (number >= 0 and size < self._channels.groups[number].size):
+        for start, end in itertools.pairwise(runs(groups).tolist()):
+            number, each = int(groups[start]), counts[start:end]
+            if (each != each[0]).any() or (number >= 0 and end - start < self._channels.groups[number].size):
                 return None
             terms.append((int(each[0]), (number,) if number >= 0 else ()))
         return terms
@@ -267,21 +273,26 @@ class _Lengths:
         group = self._members[term, column]
         whole = (self._times * sizes[self._members].prod(axis=1))[term]
         gone = whole // sizes[group] * (sizes[group] - 1)
-        order = np.argsort(group, kind="stable")
-        bounds = np.searchsorted(group[order], np.arange(len(full) + 1))
+        count = len(self._constant)
+        keys, inverse = np.unique(group * count + self._slots[term], return_inverse=True)
+        losses = np.zeros(len(keys), np.int64)
+        np.add.at(losses, inverse, gone)
+        bounds = np.searchsorted(keys, np.arange(len(full) + 1) * count)
         groups_of = {
             slot: set(self._channels.group_of[table].ravel().tolist()) for slot, table in self.irregular.items()
         }
         for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
-            mine = order[start:end]
-            slots, inverse = np.unique(self._slots[term[mine]], return_inverse=True)
-            lost = np.zeros(len(slots), np.int64)
-            np.add.at(lost, inverse.ravel(), gone[mine])
+            slots, lost = keys[start:end] - number * count, losses[start:end]
             for slot in (slot for slot, groups in groups_of.items() if number in groups):
                 alive, table = self._channels.alive({number: removals[number]}), self.irregular[slot]
                 slots = np.append(slots, slot)
                 lost = np.append(lost, len(table) - alive[table].all(axis=1).sum())
             yield slots, lost
+
+    def by_place(self, lengths: Array) -> dict[Place, int]:
+        """Lengths by slot as those of each axis."""
+        listed = lengths.tolist()
+        return {place: listed[slot] for place, slot in self._slot.items()}
 
     def of_removal(self, removal: Mapping[int, Array]) -> Array:
         """Lengths by slot, counted index by index."""

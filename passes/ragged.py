@@ -89,7 +89,10 @@ class Ragged:
     def table(self, fill: int) -> Array:
         """`[n, k]` the rows side by side, the shorter ones filled up."""
         sizes = self.sizes
-        result = np.full((len(self), int(sizes.max(initial=1))), fill, np.int64)
+        width = int(sizes.max(initial=1))
+        if len(self.items) == width * len(self):
+            return self.items.reshape(-1, width)
+        result = np.full((len(self), width), fill, np.int64)
         result[np.arange(result.shape[1]) < sizes[:, None]] = self.items
         return result
 
@@ -137,6 +140,13 @@ def ascending(numbers: Array) -> Array:
     new = np.ones(len(numbers), bool)
     np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
     return numbers[new]
+
+
+def runs(ordered: Array) -> Array:
+    """Where each run of equal numbers begins, and the end."""
+    new = np.ones(len(ordered) + 1, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:-1])
+    return np.flatnonzero(new)
 
 
 def among(numbers: Array, ordered: Array) -> Array:

@@ -40,7 +40,7 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
     contractions = tuple(
         Contraction(node.name, operand, axis)
         for node in graph.nodes
-        if all(graph.values[v].shape is not None for v in (*node.reads, *node.outputs) if v)
+        if not graph.unranked or graph.unranked.isdisjoint((*node.reads, *node.outputs))
         for operand, axis in rule_of(node).contracts(graph, node)
         if (node.inputs[operand], axis) in units.axes
     )
@@ -58,11 +58,7 @@ def relate(graph: Graph, locked: Collection[str] = (), *, exact: bool = False) -
         if graph.values[name].shape is not None:
             relation.axes[name] = [relation.fresh(dim) for dim in graph.shape(name)]
             _hold(relation, name, "graph input")
-    unranked = {
-        name
-        for name, value in graph.values.items()
-        if value.shape is None and (name in graph.consumers or name in graph.outputs)
-    }
+    unranked = {name for name in graph.unranked if name in graph.consumers or name in graph.outputs}
     for node in graph.nodes:
         rule = rule_of(node)
         relation.enter(node, rule)

@@ -72,9 +72,11 @@ class CutSets:
         """Index by index the union of cut sets; parts are broadcast against each other."""
         key = tuple(x for part in parts for x in (part.shape, part.tobytes()))
         if key not in self._unions:
-            cells = np.broadcast_arrays(*parts)
-            shape, whole = cells[0].shape, np.stack([c.ravel() for c in cells], axis=1)
-            self._unions[key] = self._numbered(self._united(whole)).reshape(shape)
+            shape = np.broadcast(*parts).shape
+            cells = np.empty((*shape, len(parts)), np.int64)
+            for position, part in enumerate(parts):
+                cells[..., position] = part
+            self._unions[key] = self._numbered(self._united(cells.reshape(-1, len(parts)))).reshape(shape)
         return self._unions[key]
 
     def _united(self, cells: Array) -> Ragged:

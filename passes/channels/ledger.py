@@ -8,16 +8,16 @@ do not add up.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from amcc.ir import Array
 from amcc.passes.channels.cutsets import Solution
 from amcc.passes.channels.model import Channels, Lock, Obstacle
 from amcc.passes.channels.relation import Reason, Relation
 from amcc.passes.cost import CostModel
-from amcc.passes.dims import per_sample
-from amcc.passes.rules.rule import Monomial, Place
+from amcc.passes.rules.rule import Place
 
 Frozen = Mapping[Place, int]
 """How many indices of each axis are frozen."""
@@ -26,7 +26,7 @@ Frozen = Mapping[Place, int]
 def write_ledger(channels: Channels, relation: Relation, solution: Solution) -> Channels:
     """The analysis with its ledger, and each group with the MACs that it holds."""
     model = CostModel(channels)
-    rest = _Rest(channels, model.monomials)
+    rest = _Rest(channels, model)
     by_reason: dict[Reason, list[Frozen]] = {}
     for tag, part in sorted(_frozen(channels, relation, solution, rest.places).items()):
         by_reason.setdefault(relation.reasons[tag], []).append(part)
@@ -55,19 +55,21 @@ def _frozen(
     channels: Channels, relation: Relation, solution: Solution, places: Iterable[Place]
 ) -> dict[int, dict[Place, int]]:
     """By the tag of a lock what it freezes of parameters, and of the other axes that MACs are proportional to."""
-    graph, found = relation.graph, dict[int, dict[Place, int]]()
+    graph = relation.graph
     params = ((name, axis) for name in relation.axes if name in graph.params for axis in range(relation.rank(name)))
     free: dict[int, bool] = {}  # by table of units, whether every index can go
+    held: dict[Place, Array] = {}
     for value, axis in dict.fromkeys((*params, *places)):
         table = channels.axes.get((value, axis))
         if table is not None and id(table) not in free:
             free[id(table)] = bool((table[:, 0] < channels.units).all())
         cuts = relation.axes[value][axis] if value in relation.axes else None
-        if cuts is None or (table is not None and free[id(table)]):
-            continue
-        for tag, count in solution.frozen(cuts).items():
-            if tag >= 0:
-                found.setdefault(tag, {})[value, axis] = count
+        if cuts is not None and (table is None or not free[id(table)]):
+            held[value, axis] = cuts
+    found: dict[int, dict[Place, int]] = {}
+    for place, counts in zip(held, solution.frozen(list(held.values())), strict=True):
+        for tag, count in counts.items():
+            found.setdefault(tag, {})[place] = count
     return found
 
 
@@ -86,18 +88,14 @@ class _Rest:
         places: the axes that MACs are proportional to.
     """
 
-    def __init__(self, channels: Channels, monomials: Sequence[Monomial]) -> None:
-        kept = channels.kept({group.index: np.arange(1, group.size) for group in channels.groups})
-        self._monomials = monomials
+    def __init__(self, channels: Channels, model: CostModel) -> None:
+        self._length = model.lengths({group.index: np.arange(1, group.size) for group in channels.groups})
+        self._monomials = model.monomials
         self._holders: dict[Place, list[int]] = {}
-        for number, monomial in enumerate(monomials):
+        for number, monomial in enumerate(self._monomials):
             for place in dict.fromkeys(monomial.axes):
                 self._holders.setdefault(place, []).append(number)
         self.places = tuple(self._holders)
-        self._length = {
-            place: len(kept[place]) if place in kept else per_sample(channels.graph.shape(place[0])[place[1]])
-            for place in self.places
-        }
 
     def macs(self, frozen: Frozen) -> int:
         """The MACs that a frozen index takes part in."""

@@ -74,7 +74,7 @@ class Relation:
         Args:
             single: the rule looks at single indices, so that an axis whose cut sets repeat is locked.
         """
-        shape = self.shape(value)
+        shape = self.graph.shape(value)
         axis %= len(shape)
         self._touched.add((value, axis))
         axes = self.axes.get(value)
@@ -169,7 +169,9 @@ class Relation:
         if not columns:
             return None
         merged = columns[0] if len(columns) == 1 else self.cuts.union(*columns)
-        whole = np.ascontiguousarray(np.broadcast_to(merged, shape)).reshape(-1)
+        if merged.shape != tuple(shape):
+            merged = np.ascontiguousarray(np.broadcast_to(merged, shape))
+        whole = merged.reshape(-1)
         if len(columns) > 1:
             self._grids[whole.tobytes()] = parts
         return whole
@@ -183,10 +185,12 @@ class Relation:
         if known := self._regrouped(axis, shape):
             return known
         cells = axis.reshape(shape)
-        varies = [n > 1 and bool((cells != cells.take([0], position)).any()) for position, n in enumerate(shape)]
+        varies = [
+            n > 1 and bool(np.count_nonzero(cells != cells.take([0], position))) for position, n in enumerate(shape)
+        ]
         if sum(varies) == 1:
             position = varies.index(True)
-            line = np.moveaxis(cells, position, 0).reshape(shape[position], -1)[:, 0]
+            line = cells[tuple(slice(None) if p == position else 0 for p in range(len(shape)))]
             return [line if p == position else None for p in range(len(shape))]
         if axis.min() < 0 and (lines := self.cuts.lines(axis, shape)) is not None:
             return [line if line.any() else None for line in lines]

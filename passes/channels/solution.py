@@ -62,10 +62,10 @@ class Solution:
     def tables(self, axes: Sequence[Array]) -> list[Array]:
         """`[n, k]` the units of each cut set of each axis, ascending, -1 filling."""
         whole = np.concatenate([np.zeros(0, np.int64), *axes])
-        root = self._root[np.maximum(whole, 0)]
+        root, several = self._roots(whole)
         alone = np.where(self._tags[root] == FREE, root, -1)
         ends = np.cumsum([0, *map(len, axes)])
-        held = running((whole < 0) | (self._at[root] >= 0))[ends]
+        held = running(several)[ends]
         tables = [alone[a:b, None] for a, b in itertools.pairwise(ends.tolist())]
         compound = np.flatnonzero(held[1:] > held[:-1]).tolist()
         if compound:
@@ -76,21 +76,28 @@ class Solution:
                 tables[number] = units.take(part).table(-1)
         return tables
 
-    def frozen(self, cuts: Array) -> dict[int, int]:
-        """How many indices of an axis stay for good because of each lock, by tag."""
-        if self._is_plain(cuts):
-            tags = self._tags[self._root[cuts]]
-        else:
-            rows = self._expanded(cuts)
-            tags = self._tags[rows.items]
-            held = rows.where(~np.repeat(rows.any(tags == FREE), rows.sizes))
-            held = Ragged.of_sets(held.row, self._tags[held.items] + 1, len(cuts))
-            tags = held.items - 1
-        found, counts = np.unique(tags, return_counts=True)
-        return {t: n for t, n in zip(found.tolist(), counts.tolist(), strict=True) if 0 <= t < FREE}
+    def frozen(self, axes: Sequence[Array]) -> list[dict[int, int]]:
+        """How many indices of each axis stay for good because of each lock, by tag."""
+        whole = np.concatenate([np.zeros(0, np.int64), *axes])
+        axis = np.repeat(np.arange(len(axes)), [len(cuts) for cuts in axes])
+        root, several = self._roots(whole)
+        rows = self._expanded(whole[several])
+        held = rows.where(~np.repeat(rows.any(self._tags[rows.items] == FREE), rows.sizes))
+        held = Ragged.of_sets(held.row, self._tags[held.items] + 1, len(held))
+        tags = np.concatenate([self._tags[root[~several]], held.items - 1])
+        axis = np.concatenate([axis[~several], axis[several][held.row]])
+        locked = (tags >= 0) & (tags < FREE)
+        span = int(tags[locked].max(initial=0)) + 1
+        keys, counts = np.unique(axis[locked] * span + tags[locked], return_counts=True)
+        found: list[dict[int, int]] = [{} for _ in axes]
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            found[key // span][key % span] = count
+        return found
 
-    def _is_plain(self, cuts: Array) -> bool:
-        return bool(cuts.min(initial=0) >= 0 and (self._at[self._root[cuts]] < 0).all())
+    def _roots(self, cuts: Array) -> tuple[Array, Array]:
+        """The atoms that stand for atoms, and which cut sets are, or have become, several."""
+        root = self._root[np.maximum(cuts, 0)]
+        return root, (cuts < 0) | (self._at[root] >= 0)
 
     def _expanded(self, cuts: Array) -> Ragged:
         atoms = self._cuts.atoms(cuts)

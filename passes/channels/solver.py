@@ -64,9 +64,10 @@ class Solver:
         self._tags = np.full(cuts.count, FREE, np.int64)
         self._tags[0] = -1
         held = (left == 0) | (right == 0)
-        self._hold(np.where(left[held] == 0, right[held], left[held]), self._equation_tags[of[held]])
-        for part, tag in cuts.locks:
-            self._hold(part, np.full(len(part), tag))
+        self._hold(
+            np.concatenate([np.where(left[held] == 0, right[held], left[held]), *(part for part, _ in cuts.locks)]),
+            np.concatenate([self._equation_tags[of[held]], *(np.full(len(part), tag) for part, tag in cuts.locks)]),
+        )
         self._family = np.repeat(np.arange(len(cuts.families)), cuts.families)
         rest = ~plain & ~held
         left, right, of = _distinct_pairs(left[rest], right[rest], of[rest])
@@ -75,15 +76,12 @@ class Solver:
         self._at = np.full(cuts.count, -1, np.int64)
 
     def _pairs(self) -> tuple[Array, Array, Array]:
-        empty = np.zeros(0, np.int64)
-        lefts, rights, of = [empty], [empty], [empty]
-        for number, equation in enumerate(self._cuts.equations):
-            differ = equation.left != equation.right
-            if differ.any():
-                lefts.append(equation.left[differ])
-                rights.append(equation.right[differ])
-                of.append(np.full(len(lefts[-1]), number))
-        return np.concatenate(lefts), np.concatenate(rights), np.concatenate(of)
+        equations, empty = self._cuts.equations, np.zeros(0, np.int64)
+        left = np.concatenate([empty, *(equation.left for equation in equations)])
+        right = np.concatenate([empty, *(equation.right for equation in equations)])
+        of = np.repeat(np.arange(len(equations)), [len(equation.left) for equation in equations])
+        differ = left != right
+        return left[differ], right[differ], of[differ]
 
     def _hold(self, cuts: Array, tags: Array) -> None:
         """Lock all atoms of some cut sets; the first to lock an atom counts."""
@@ -109,7 +107,7 @@ class Solver:
     def _propagate(self) -> bool:
         """Lock, merge and replace what must be; whether that left something to look at again."""
         left, right = (rows.where(self._tags[rows.items] == FREE) for rows in (self._left, self._right))
-        only_left, only_right = _without(left, right), _without(right, left)
+        only_left, only_right = _apart(left, right)
         shared = left.sizes > only_left.sizes
         a, b = only_left.sizes, only_right.sizes
         if (solved := (a == 0) & (b == 0)).any():
@@ -182,7 +180,7 @@ class Solver:
 
     def _match(self) -> bool:
         left, right = self._free_rows()
-        a, b = equal_supports(self._of, _without(left, right), _without(right, left))
+        a, b = equal_supports(self._of, *_apart(left, right))
         if len(a):
             self._merge(a, b)
         return bool(len(a))
@@ -290,10 +288,11 @@ class Solver:
         return Solution(self._cuts, self._root, at, images.rows, self._tags)
 
 
-def _without(rows: Ragged, others: Ragged) -> Ragged:
-    """The rows without what the other rows hold."""
-    span = int(max(rows.items.max(initial=0), others.items.max(initial=0))) + 1
-    return rows.where(~among(rows.row * span + rows.items, others.row * span + others.items))
+def _apart(left: Ragged, right: Ragged) -> tuple[Ragged, Ragged]:
+    """The rows of both sides without what the other side's hold too."""
+    span = int(max(left.items.max(initial=0), right.items.max(initial=0))) + 1
+    ours, theirs = (rows.row * span + rows.items for rows in (left, right))
+    return left.where(~among(ours, theirs)), right.where(~among(theirs, ours))
 
 
 def _only(rows: Ragged, atoms: Array) -> Ragged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amcc.ir import Node
+from amcc.ir import Node, Shape
 from amcc.passes.rules.rule import Rule, table
 
 if TYPE_CHECKING:
@@ -13,24 +13,22 @@ if TYPE_CHECKING:
 
 def relate(r: Relation, node: Node) -> None:
     """Aligned indices are equal; a dimension of 1 says nothing."""
-    inputs = [name for name in node.inputs if name]
+    inputs = [(name, r.shape(name)) for name in node.inputs if name]
     for output in node.outputs:
         if output and r.graph.values[output].shape is not None:
             shape = r.shape(output)
             r.set(output, [_aligned(r, inputs, len(shape), axis) for axis in range(len(shape))])
 
 
-def _aligned(r: Relation, inputs: list[str], rank: int, axis: int) -> Axis:
+def _aligned(r: Relation, inputs: list[tuple[str, Shape]], rank: int, axis: int) -> Axis:
     """The one axis that all inputs share at position `axis` of the output."""
     shared: list[tuple[Axis, tuple[str, int]]] = []
-    for name in inputs:
-        own = axis - (rank - r.rank(name))
-        if own >= 0 and r.shape(name)[own] != 1:
-            shared.append((r.axis(name, own), (name, own)))
-        elif own >= 0:
-            r.axis(name, own)
-    if not shared:
-        return None
+    for name, shape in inputs:
+        own = axis - (rank - len(shape))
+        if own >= 0:
+            cuts = r.axis(name, own)
+            if shape[own] != 1:
+                shared.append((cuts, (name, own)))
     first = next((a for a, _ in shared if a is not None), None)
     for other, where in shared:
         r.same(first, other, where)
