@@ -244,7 +244,14 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "nest_tiny": (
         "NesT",
         64,
-        {"class": "nest.Nest", "img_size": 64, "embed_dims": (32, 64, 96), "num_heads": (1, 2, 3), "depths": (1, 1, 2)},
+        {
+            "class": "nest.Nest",
+            "img_size": 64,
+            "embed_dims": (32, 64, 96),
+            "num_heads": (1, 2, 3),
+            "depths": (1, 1, 2),
+            "fused": False,
+        },
     ),
     "nextvit_small": ("Next-ViT", 64, {"depths": (1, 1, 5, 1)}),
     "pit_ti_224": ("PiT", 64, {"img_size": 64}),
@@ -278,7 +285,7 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "tiny_vit_5m_224": ("TinyViT", 224, {}),
     "tnt_s_patch16_224": ("TNT", 64, _vit()),
     "tnt_s_legacy_patch16_224": ("TNT legacy", 64, _vit()),
-    "twins_svt_small": ("Twins-SVT", 64, {"img_size": 64, "depths": [2, 2, 2, 2]}),
+    "twins_svt_small": ("Twins-SVT", 64, {"img_size": 64, "depths": [2, 2, 2, 2], "fused": False}),
     "twins_pcpvt_small": ("Twins-PCPVT", 64, {"img_size": 64, "depths": [1, 1, 1, 1]}),
     "visformer_tiny": ("Visformer", 64, {"img_size": 64}),
     "test_vit": ("ViT", 64, {"img_size": 64}),
@@ -289,7 +296,7 @@ ATTENTIONAL: dict[str, tuple[str, int, dict[str, Any]]] = {
     "test_vit_relpos": ("ViT, relative positions", 64, {"img_size": 64}),
     "vit_srelpos_small_patch16_224": ("ViT, shared relative positions", 64, _vit(depth=2)),
     "vit_dpwee_patch16_reg1_gap_256": ("ViT, parallel", 64, _vit()),
-    "samvit_base_patch16_224": ("SAM ViT", 64, _vit(depth=4, embed_dim=96, num_heads=3)),
+    "samvit_base_patch16_224": ("SAM ViT", 64, _vit(depth=4, embed_dim=96, num_heads=3, fused=False)),
     "vitamin_small_224": ("ViTamin", 64, {"img_size": 64, "depth": 3}),
     "volo_d1_224": (
         "VOLO",

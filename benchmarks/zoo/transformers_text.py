@@ -64,7 +64,7 @@ TABLE: dict[str, Tiny] = {
     ),
     "mpnet": Tiny("MPNet", "MPNetModel", BERT),
     "nystromformer": Tiny(
-        "Nystromformer", "NystromformerModel", {**BERT, "segment_means_seq_len": 12, "num_landmarks": 4}
+        "Nystromformer", "NystromformerModel", {**BERT, "segment_means_seq_len": 12, "num_landmarks": 12}
     ),
     "roformer": Tiny("RoFormer", "RoFormerModel", {**BERT, "embedding_size": 48}),
     "modernbert": Tiny(
@@ -188,7 +188,15 @@ TABLE: dict[str, Tiny] = {
         "StarCoder 2", "Starcoder2ForCausalLM", {**GROUPED, "bos_token_id": 1, "eos_token_id": 2, **NO_CACHE}
     ),
     "mixtral": Tiny(
-        "Mixtral", "MixtralForCausalLM", {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, **NO_CACHE}
+        "Mixtral",
+        "MixtralForCausalLM",
+        {
+            **GROUPED,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            **NO_CACHE,
+            "experts_implementation": "batched_mm",
+        },
     ),
     "mamba": Tiny(
         "Mamba",
