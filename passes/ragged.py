@@ -157,17 +157,27 @@ def among(numbers: Array, ordered: Array) -> Array:
     return found
 
 
+def ranked(numbers: Array) -> tuple[Array, Array]:
+    """The first position of each distinct number, in order, and for each number which one it is."""
+    order = numbers.argsort(kind="stable")
+    ordered = numbers[order]
+    new = np.ones(len(numbers), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    which = np.empty(len(numbers), np.int64)
+    which[order] = new.cumsum() - 1
+    return order[new], which
+
+
 def distinct(table: Array) -> tuple[Array, Array]:
     """The first position of each distinct row of `[n, k]` numbers `>= 0`, and for each row which one it is."""
     keys, span = np.zeros(len(table), np.int64), 1
     for column in table.T:
         values = int(column.max(initial=0)) + 1
         if span * values > _MOST:
-            held, keys = np.unique(keys, return_inverse=True)
-            span = len(held)
+            first, keys = ranked(keys)
+            span = len(first)
         keys, span = keys * values + column, span * values
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return first, inverse
+    return ranked(keys)
 
 
 def merged(count: int, a: Array, b: Array) -> Array:

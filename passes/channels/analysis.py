@@ -7,8 +7,8 @@ form a group.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from amcc.passes.channels.model import Approximation, Channels, Contraction, Gro
 from amcc.passes.channels.relation import Reason, Relation
 from amcc.passes.channels.solution import Solution
 from amcc.passes.channels.units import Units, find_units
+from amcc.passes.ragged import runs
 from amcc.passes.rules import UNKNOWN, rule_of
 
 
@@ -36,7 +37,6 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
     relation = relate(graph, locked, exact=exact)
     solution = relation.cuts.solve()
     units = find_units(graph, relation, solution)
-    groups = _groups(graph, units)
     contractions = tuple(
         Contraction(node.name, operand, axis)
         for node in graph.nodes
@@ -45,9 +45,8 @@ def analyze(graph: Graph, *, locked: Collection[str] = (), exact: bool = False) 
         if (node.inputs[operand], axis) in units.axes
     )
     approximations = _approximations(relation, solution, units)
-    marked = {number for approximation in approximations for number in approximation.groups}
-    groups = tuple(replace(group, inexact=group.index in marked) for group in groups)
-    channels = Channels(graph, groups, (), units.axes, contractions, approximations)
+    inexact = {number for approximation in approximations for number in approximation.groups}
+    channels = Channels(graph, _groups(graph, units, inexact), (), units.axes, contractions, approximations)
     return write_ledger(channels, relation, solution)
 
 
@@ -106,33 +105,36 @@ def _hold_locked(relation: Relation, locked: Collection[str]) -> None:
             _hold(relation, place, "locked by the user")
 
 
-def _groups(graph: Graph, units: Units) -> tuple[Group, ...]:
-    starts = np.cumsum([0, *units.sizes])
+def _groups(graph: Graph, units: Units, inexact: Collection[int]) -> tuple[Group, ...]:
+    starts = [0, *itertools.accumulate(units.sizes)]
+    group_of = np.repeat(np.arange(len(units.sizes)), units.sizes)
     slices: list[list[Slice]] = [[] for _ in units.sizes]
     found: dict[int, list[tuple[int, Array, Array]]] = {}  # by table: group, indices, bounds of units
     for (value, axis), rows in units.axes.items():
         if value not in graph.params:
             continue
         if id(rows) not in found:
-            found[id(rows)] = list(_by_group(rows, starts))
+            found[id(rows)] = list(_by_group(rows, starts, group_of))
         for number, flat, bounds in found[id(rows)]:
             slices[number].append(Slice(value, axis, flat, bounds))
     names = _names([s[0] for s in slices])
     return tuple(
-        Group(number, names[number], size, tuple(slices[number]), int(starts[number]))
+        Group(number, names[number], size, tuple(slices[number]), starts[number], inexact=number in inexact)
         for number, size in enumerate(units.sizes)
     )
 
 
-def _by_group(rows: Array, starts: Array) -> Iterator[tuple[int, Array, Array]]:
+def _by_group(rows: Array, starts: Sequence[int], group_of: Array) -> Iterator[tuple[int, Array, Array]]:
     """Each group on an axis, its units' indices, and where those of each unit begin and end."""
     index, column = np.nonzero(rows < starts[-1])
     unit = rows[index, column]
-    by_unit = np.argsort(unit, kind="stable")
+    by_unit = unit.argsort(kind="stable")
     index, unit = index[by_unit], unit[by_unit]
-    for number in np.unique(np.searchsorted(starts, unit, side="right") - 1).tolist():
-        bounds = np.searchsorted(unit, np.arange(starts[number], starts[number + 1] + 1))
-        yield number, index[bounds[0] : bounds[-1]], bounds - bounds[0]
+    group = group_of[unit]
+    for start, end in itertools.pairwise(runs(group).tolist()):
+        number = int(group[start])
+        bounds = unit[start:end].searchsorted(np.arange(starts[number], starts[number + 1] + 1))
+        yield number, index[start:end], bounds
 
 
 def _approximations(relation: Relation, solution: Solution, units: Units) -> tuple[Approximation, ...]:
@@ -149,13 +151,13 @@ def _approximations(relation: Relation, solution: Solution, units: Units) -> tup
 
 def _names(firsts: Sequence[Slice]) -> list[str]:
     """A group is called by the first parameter it cuts; a second one there by its axis and a number too."""
-    names: list[str] = []
+    names: dict[str, None] = {}
     for piece in firsts:
         name, again = piece.param, 2
         while name in names:
             name, again = f"{piece.param}:{again}", again + 1
-        names.append(name)
-    return names
+        names[name] = None
+    return list(names)
 
 
 __all__ = ["Reason", "analyze", "relate"]

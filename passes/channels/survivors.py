@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from amcc.ir import Array
+from amcc.passes.ragged import distinct
 from amcc.passes.rules.rule import Place
 
 
@@ -36,9 +37,9 @@ def last_index(axes: Mapping[Place, Array], sizes: Sequence[int]) -> tuple[Place
 
 def _has_grid(table: Array, group_of: Array, sizes: Sequence[int]) -> bool:
     """Whether the indices that some groups cut together are all combinations of their units."""
-    cells = table[np.unique(_numbered(table, len(group_of)), return_index=True)[1]]
-    groups = group_of[cells]
-    _, first, times = np.unique(_numbered(groups, len(sizes) + 1), return_index=True, return_counts=True)
+    groups = group_of[table[distinct(table)[0]]]
+    first, which = distinct(groups)
+    times = np.bincount(which)
     for kind, count in zip(groups[first].tolist(), times.tolist(), strict=True):
         full = 1
         for group in kind:
@@ -46,13 +47,3 @@ def _has_grid(table: Array, group_of: Array, sizes: Sequence[int]) -> bool:
         if full == count:
             return True
     return False
-
-
-def _numbered(rows: Array, base: int) -> Array:
-    """A number for each row, equal for equal rows."""
-    numbers = rows[:, 0]
-    for column in rows.T[1:]:
-        numbers = numbers * base + column
-        if base > 1 << 20 or numbers.max(initial=0) > 1 << 40:
-            numbers = np.unique(numbers, return_inverse=True)[1].ravel()
-    return numbers

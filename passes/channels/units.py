@@ -13,7 +13,7 @@ from amcc.ir import Array, Graph
 from amcc.passes.channels.relation import Relation
 from amcc.passes.channels.solution import Solution
 from amcc.passes.channels.survivors import last_index
-from amcc.passes.ragged import ascending, distinct
+from amcc.passes.ragged import ascending, distinct, ranked, runs
 from amcc.passes.rules.rule import Place
 
 
@@ -135,16 +135,11 @@ def _footprints(tables: _Tables, count: int) -> tuple[Array, list[int]]:
     for summand in np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, (2, len(tables.shapes)), np.uint64):
         signature = np.zeros(count + 1, np.uint64)
         np.add.at(signature, tables.cells, summand[table])
-        halves.append(np.unique(signature[:count], return_inverse=True)[1])
+        halves.append(ranked(signature[:count])[1])
     _, group = distinct(np.stack(halves, 1))
-    group = _told_apart(group, tables)
-    start = np.full(group.max(initial=-1) + 1, len(tables.shapes))
-    np.minimum.at(start, group, first)
-    lowest = np.full(len(start), count)
-    np.minimum.at(lowest, group, np.arange(count))
-    order = np.lexsort((np.arange(count), lowest[group], start[group]))
-    _, at, sizes = np.unique(group[order], return_index=True, return_counts=True)
-    return order, sizes[np.argsort(at)].tolist()
+    lowest, group = ranked(_told_apart(group, tables))
+    order = np.lexsort((np.arange(count), lowest[group], first))
+    return order, np.diff(runs(group[order])).tolist()
 
 
 def _told_apart(group: Array, tables: _Tables) -> Array:
@@ -163,7 +158,7 @@ def _told_apart(group: Array, tables: _Tables) -> Array:
         np.maximum.at(column, table[row, position], position)
     if not column.any():
         return group
-    return np.asarray(np.unique(np.stack([group, column], 1), axis=0, return_inverse=True)[1]).ravel()
+    return distinct(np.stack([group, column], 1))[1]
 
 
 def _singles(graph: Graph, axes: Mapping[Place, Array], sizes: Sequence[int]) -> list[tuple[int, Place]]:
