@@ -5,7 +5,8 @@ mask is multiplied into every operand that is summed over a removed unit, which 
 consumers' weights, a node that computes statistics over an axis of which units go computes them over the
 survivors, and nothing else is touched. The other side is the shrunk graph. Both run in ONNX
 Runtime on the same random inputs. A squashing tail (a saturated softmax, say) could hide a
-difference, so the last sums in front of every output are compared too, at the indices that stay.
+difference, so the last sums in front of every output are compared too, at the indices that stay. What such
+a tail gives is measured against its range: the runtime's approximations of it have no smaller error.
 
 A network that rounds what it computes can turn a difference in the last bit, between two sums of the same numbers,
 into a whole step. It gets several inputs, of which the best counts: a fault shows with every one.
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 # What a network that rounds is allowed: some steps of eight bits.
 _STEPS = 5e-2
+# Operators with values in [-1, 1], and those that only move values.
+_SQUASHING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Softsign"})
+_MOVING = frozenset(
+    {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Concat"}
+)
 _TRIES = 3
 _SAMPLES = 2
 
@@ -45,7 +51,8 @@ class Certificate:
     """The measured error of a cut.
 
     Attributes:
-        error: the largest difference of any output, relative to that output's largest magnitude.
+        error: the largest difference of any output, relative to that output's largest magnitude, or to 1 where
+            the output is squashed into [-1, 1].
         tolerance: what the network's precision allows.
         outputs: the error of each output, and of each last sum in front of one.
         seed: of the random inputs.
@@ -86,13 +93,14 @@ def certify(
     watched = (*shrunk.outputs, *last_sums(shrunk))
     result = Session(shrunk, outputs=watched, literal=True)
     precise = TOLERANCE.get(result.precision, 1e-4)
+    ranges = {name: 1.0 for name in shrunk.outputs if _is_squashed(shrunk, name) and last_sums(shrunk, name)}
     rounds = any("Quantize" in node.op or node.op.startswith("QLinear") for node in shrunk.nodes)
 
     def errors_on(made_up: Dataset) -> dict[str, float]:
         worst: dict[str, float] = {}
         for feeds in _runs(made_up):
             masked = _run_masked(original, channels, removal, feeds, watched)
-            errors = _errors(channels, removal, result.run(feeds), masked)
+            errors = _errors(channels, removal, result.run(feeds), masked, ranges)
             worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
         return worst
 
@@ -114,7 +122,11 @@ def _runs(data: Dataset) -> list[dict[str, Array]]:
 
 
 def _errors(
-    channels: Channels, removal: Removal, found: Mapping[str, Array], masked: Mapping[str, Array]
+    channels: Channels,
+    removal: Removal,
+    found: Mapping[str, Array],
+    masked: Mapping[str, Array],
+    ranges: Mapping[str, float],
 ) -> dict[str, float]:
     """The difference of each value at the indices that stay."""
     kept = channels.kept(removal)
@@ -125,14 +137,15 @@ def _errors(
             if (name, axis) in kept:
                 period = np.arange(0, expected.shape[axis], len(channels.axes[name, axis]))
                 expected = expected.take((period[:, None] + kept[name, axis]).ravel(), axis)
-        errors[name] = difference(own, expected)
+        errors[name] = difference(own, expected, ranges.get(name, 0.0))
     return errors
 
 
-def last_sums(graph: Graph) -> tuple[str, ...]:
-    """The values of the last nodes in front of each output that sum with weights."""
+def last_sums(graph: Graph, *outputs: str) -> tuple[str, ...]:
+    """The values of the last nodes that sum with weights, in front of these outputs or, without any, of each one."""
     found: dict[str, None] = {}
-    pending, seen = list(graph.outputs), set(graph.outputs)
+    pending = list(outputs or graph.outputs)
+    seen = set(pending)
     while pending:
         node = graph.producers.get(pending.pop())
         if node is None:
@@ -157,8 +170,23 @@ def with_original_weights(shipped: Graph, pure: Graph) -> Graph:
     return shipped.with_params({name: pure.params[name] for name in shipped.params})
 
 
-def difference(found: Array, expected: Array) -> float:
-    """The largest difference relative to the largest magnitude expected; infinite if shapes or non-finites differ."""
+def _is_squashed(graph: Graph, name: str) -> bool:
+    """Whether a value comes out of squashing operators, through nothing that computes."""
+    node = graph.producers.get(name)
+    if node is None or node.domain:
+        return False
+    if node.op in _MOVING:
+        moved = node.inputs if node.op == "Concat" else node.inputs[:1]
+        return all(_is_squashed(graph, value) for value in moved)
+    return node.op in _SQUASHING
+
+
+def difference(found: Array, expected: Array, least: float = 0.0) -> float:
+    """The largest difference relative to the largest magnitude expected; infinite if shapes or non-finites differ.
+
+    Args:
+        least: the magnitude that the difference is relative to, at least.
+    """
     if found.shape != expected.shape:
         return float("inf")
     if found.dtype.kind not in "fV" and expected.dtype.kind not in "fV":
@@ -170,7 +198,7 @@ def difference(found: Array, expected: Array) -> float:
     gap, scale = np.abs(a - b, where=finite, out=np.zeros_like(b)), np.abs(b, where=finite, out=np.zeros_like(b))
     if not np.isfinite(gap).all():
         return float("inf")
-    largest = float(scale.max(initial=0.0))
+    largest = max(float(scale.max(initial=0.0)), least)
     return float(gap.max(initial=0.0)) / largest if largest else float(gap.max(initial=0.0))
 
 
