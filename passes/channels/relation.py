@@ -66,7 +66,7 @@ class Relation:
 
     def rank(self, value: str) -> int:
         """The number of axes of a tensor."""
-        return len(self.shape(value))
+        return len(self.graph.shape(value))
 
     def axis(self, value: str, axis: int, *, single: bool = False) -> Axis:
         """The cut sets of one axis, counted from the end if negative; a parameter's are made on first use.

@@ -81,11 +81,11 @@ class Solution:
         whole = np.concatenate([np.zeros(0, np.int64), *axes])
         axis = np.repeat(np.arange(len(axes)), [len(cuts) for cuts in axes])
         root, several = self._roots(whole)
-        rows = self._expanded(whole[several])
-        held = rows.where(~np.repeat(rows.any(self._tags[rows.items] == FREE), rows.sizes))
-        held = Ragged.of_sets(held.row, self._tags[held.items] + 1, len(held))
-        tags = np.concatenate([self._tags[root[~several]], held.items - 1])
-        axis = np.concatenate([axis[~several], axis[several][held.row]])
+        tags = self._tags[root]
+        if several.any():
+            held = self._held(whole[several])
+            tags = np.concatenate([tags[~several], held.items])
+            axis = np.concatenate([axis[~several], axis[several][held.row]])
         locked = (tags >= 0) & (tags < FREE)
         span = int(tags[locked].max(initial=0)) + 1
         keys, counts = np.unique(axis[locked] * span + tags[locked], return_counts=True)
@@ -93,6 +93,13 @@ class Solution:
         for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
             found[key // span][key % span] = count
         return found
+
+    def _held(self, cuts: Array) -> Ragged:
+        """The tags of the locks that hold each cut set as a whole; none where some unit of it is free."""
+        rows = self._expanded(cuts)
+        held = rows.where(~np.repeat(rows.any(self._tags[rows.items] == FREE), rows.sizes))
+        shifted = Ragged.of_sets(held.row, self._tags[held.items] + 1, len(held))
+        return Ragged(shifted.starts, shifted.items - 1)
 
     def _roots(self, cuts: Array) -> tuple[Array, Array]:
         """The atoms that stand for atoms, and which cut sets are, or have become, several."""

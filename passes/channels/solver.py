@@ -302,6 +302,8 @@ def _only(rows: Ragged, atoms: Array) -> Ragged:
 
 
 def _distinct_pairs(left: Array, right: Array, of: Array) -> tuple[Array, Array, Array]:
+    if not len(of):
+        return left, right, of
     low = int(min(left.min(initial=0), right.min(initial=0)))
     first, _ = distinct(np.stack([of, left - low, right - low], 1))
     return left[first], right[first], of[first]

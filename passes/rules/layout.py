@@ -47,6 +47,11 @@ def _relate_reshape(r: Relation, node: Node) -> None:
     axes = r.all_axes(x)
     regrouped: set[int] = set()
     for source, target in segments(r.shape(x), r.shape(y)):
+        n = r.shape(x)[source[0]]
+        if len(source) == len(target) == 1 and isinstance(n, int):
+            regrouped.update(source)
+            out[target[0]] = r.split(axes[source[0]], [n], (x, source[0]))[0]
+            continue
         labelled = tuple(axes[a] is not None for a in source)
         found = factors(tuple(r.shape(x)[a] for a in source), tuple(r.shape(y)[a] for a in target), labelled)
         if found is None:
