@@ -37,11 +37,15 @@ if TYPE_CHECKING:
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 # What a network that rounds is allowed: some steps of eight bits.
 _STEPS = 5e-2
-# Operators with values in [-1, 1], and those that only move values.
+# Operators with values in [-1, 1], and those that stay in it with one operand, or several, that are.
 _SQUASHING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Softsign"})
-_MOVING = frozenset(
-    {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Concat"}
+_STAYING = frozenset(
+    {
+        *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather"),
+        *("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceMin"),
+    }
 )
+_STAYING_TOGETHER = frozenset({"Concat", "Max", "Min", "Mul"})
 _TRIES = 3
 _SAMPLES = 2
 
@@ -171,13 +175,14 @@ def with_original_weights(shipped: Graph, pure: Graph) -> Graph:
 
 
 def _is_squashed(graph: Graph, name: str) -> bool:
-    """Whether a value comes out of squashing operators, through nothing that computes."""
+    """Whether a value comes out of squashing operators and stays in their range."""
     node = graph.producers.get(name)
     if node is None or node.domain:
         return False
-    if node.op in _MOVING:
-        moved = node.inputs if node.op == "Concat" else node.inputs[:1]
-        return all(_is_squashed(graph, value) for value in moved)
+    if node.op in _STAYING:
+        return _is_squashed(graph, node.inputs[0])
+    if node.op in _STAYING_TOGETHER:
+        return all(_is_squashed(graph, value) for value in node.inputs)
     return node.op in _SQUASHING
 
 

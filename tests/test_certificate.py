@@ -140,7 +140,8 @@ def test_a_sigmoid_near_zero_is_measured_against_its_range(tmp_path: Path) -> No
         onnx.helper.make_node("Relu", ["c"], ["d"]),
         onnx.helper.make_node("Gemm", ["d", "third", "shift"], ["e"], transB=1),
         onnx.helper.make_node("Sigmoid", ["e"], ["f"]),
-        onnx.helper.make_node("Unsqueeze", ["f", "end"], ["y"]),
+        onnx.helper.make_node("Unsqueeze", ["f", "end"], ["g"]),
+        onnx.helper.make_node("ReduceMean", ["g", "end"], ["y"], keepdims=0),
     ]
     ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", ["n", 8]), ("y", None))]
     constants = [onnx.numpy_helper.from_array(v, n) for n, v in {**weights, "end": np.array([-1])}.items()]

@@ -24,11 +24,11 @@ def first_difference(channels: Channels, removal: Removal, shrunk: Graph, tolera
     graph, masked = channels.graph, masked_graph(channels, removal)
     kept = channels.kept(removal)
     common = {o for node in masked.nodes for o in node.outputs} & {o for node in graph.nodes for o in node.outputs}
-    watched = [o for node in shrunk.nodes for o in node.outputs if o in common]
+    watched = [o for node in shrunk.nodes for o in node.outputs if o and o in common]
     inputs, wanted = inputs_of(graph, 0, Session(masked, outputs=watched).run)
     found = Session(shrunk, outputs=watched).run(inputs)
     for node in shrunk.nodes:
-        for output in node.outputs:
+        for output in filter(None, node.outputs):
             if output not in common:
                 continue
             expected = np.asarray(wanted[output])
