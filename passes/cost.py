@@ -8,7 +8,7 @@ quantised, and `size` their bytes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from amcc.budget import Costs
 from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.integers import is_weight, stored_bits
-from amcc.passes.ragged import ascending, distinct, runs
+from amcc.passes.ragged import Ragged, ascending, distinct, ranked, runs
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
 
@@ -146,18 +146,17 @@ class CostModel:
         coefficient, places = (part[: len(self._owner)] for part in self._terms)
         lengths = self._lengths.of_keep(self.full, self._removal(self.full))
         values = coefficient * lengths[places].prod(axis=1)
-        readers = np.argsort(places.ravel(), kind="stable")  # monomials by slot
-        bounds = np.searchsorted(places.ravel()[readers], np.arange(len(lengths) + 1))
-        readers //= places.shape[1]
-        found = []
-        single = [np.sort(order[:-1]) for order in self._orders]
-        for slots, lost in self._lengths.by_group(self.full, single):
-            touched = ascending(np.concatenate([readers[bounds[s] : bounds[s + 1]] for s in slots] or [slots]))
-            lengths[slots] -= lost
-            left = coefficient[touched] * lengths[places[touched]].prod(axis=1)
-            lengths[slots] += lost
-            found.append(int((values[touched] - left).sum()))
-        return found
+        group, slot, lost = self._lengths.shortened(self.full, self._orders)
+        order = np.argsort(places.ravel(), kind="stable")
+        bounds = np.searchsorted(places.ravel()[order], np.arange(len(lengths) + 1))
+        readers = Ragged(bounds, order // places.shape[1]).take(slot)  # for each axis that gets shorter, the monomials
+        owner, touched = np.divmod(ascending(group[readers.row] * len(values) + readers.items), len(values))
+        known, asked = group * len(lengths) + slot, owner[:, None] * len(lengths) + places[touched]
+        at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        left = lengths[places[touched]] - np.where(known[at] == asked, lost[at], 0)
+        found = np.zeros(len(self.full), np.int64)
+        np.add.at(found, owner, values[touched] - coefficient[touched] * left.prod(axis=1))
+        return found.tolist()
 
     @cached_property
     def original(self) -> Costs:
@@ -262,11 +261,10 @@ class _Lengths:
                 lengths[slot] = int(alive[table].all(axis=1).sum())
         return lengths
 
-    def by_group(self, full: Array, removals: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-        """For each group the slots that it shortens, and by how much, when all but one of its units go.
+    def shortened(self, full: Array, orders: Sequence[Array]) -> tuple[Array, Array, Array]:
+        """What each group shortens when all of its units but the last one to go do: groups, slots, and by how much.
 
-        Args:
-            removals: for each group which units these are.
+        Both ascend: groups, and the slots of each.
         """
         sizes = np.append(full, 1)
         term, column = np.nonzero(self._members < len(full))
@@ -274,20 +272,18 @@ class _Lengths:
         whole = (self._times * sizes[self._members].prod(axis=1))[term]
         gone = whole // sizes[group] * (sizes[group] - 1)
         count = len(self._constant)
-        keys, inverse = np.unique(group * count + self._slots[term], return_inverse=True)
-        losses = np.zeros(len(keys), np.int64)
-        np.add.at(losses, inverse, gone)
-        bounds = np.searchsorted(keys, np.arange(len(full) + 1) * count)
-        groups_of = {
-            slot: set(self._channels.group_of[table].ravel().tolist()) for slot, table in self.irregular.items()
-        }
-        for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
-            slots, lost = keys[start:end] - number * count, losses[start:end]
-            for slot in (slot for slot, groups in groups_of.items() if number in groups):
-                alive, table = self._channels.alive({number: removals[number]}), self.irregular[slot]
-                slots = np.append(slots, slot)
-                lost = np.append(lost, len(table) - alive[table].all(axis=1).sum())
-            yield slots, lost
+        odd: list[tuple[int, int]] = []
+        for slot, table in self.irregular.items():
+            for number in ascending(self._channels.group_of[table].ravel()).tolist():
+                if number >= 0:
+                    alive = self._channels.alive({number: orders[number][:-1]})
+                    odd.append((number * count + slot, int((~alive[table].all(axis=1)).sum())))
+        pairs = np.array(odd, np.int64).reshape(-1, 2)
+        keys = np.concatenate([group * count + self._slots[term], pairs[:, 0]])
+        first, which = ranked(keys)
+        lost = np.zeros(len(first), np.int64)
+        np.add.at(lost, which, np.concatenate([gone, pairs[:, 1]]))
+        return *np.divmod(keys[first], count), lost
 
     def by_place(self, lengths: Array) -> dict[Place, int]:
         """Lengths by slot as those of each axis."""

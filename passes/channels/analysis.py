@@ -139,6 +139,8 @@ def _by_group(rows: Array, starts: Sequence[int], group_of: Array) -> Iterator[t
 
 def _approximations(relation: Relation, solution: Solution, units: Units) -> tuple[Approximation, ...]:
     """What rules called inexact, where units are free there."""
+    if not relation.approximations:
+        return ()
     axes = {id(cuts): cuts for cuts, _ in relation.approximations}
     tables = solution.tables(list(axes.values()))
     groups = {key: units.groups_of(table).tolist() for key, table in zip(axes, tables, strict=True)}
