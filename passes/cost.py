@@ -8,6 +8,7 @@ quantised, and `size` their bytes.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -224,8 +225,8 @@ class _Lengths:
         for number, kind in enumerate(groups[first].tolist()):
             members = tuple(g for g in kind if g >= 0)
             times = np.bincount(distinct(table[which == number])[1])
-            full = int(np.prod([self._channels.groups[g].size for g in members], dtype=np.int64))
-            if len(set(members)) < len(members) or len(times) != full or times.min() != times.max():
+            full = math.prod(self._channels.groups[g].size for g in members)
+            if len(set(members)) < len(members) or len(times) != full or (times != times[0]).any():
                 return None
             terms.append((int(times[0]), members))
         return terms

@@ -56,13 +56,13 @@ class Ragged:
     @property
     def row(self) -> Array:
         """The row of each item."""
-        return np.repeat(np.arange(len(self)), self.sizes)
+        return np.arange(len(self)).repeat(self.sizes)
 
     def take(self, rows: Array) -> Ragged:
         """Some rows, in the order given."""
         sizes = self.sizes[rows]
         starts = running(sizes)
-        where = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
+        where = (self.starts[rows] - starts[:-1]).repeat(sizes) + np.arange(starts[-1])
         return Ragged(starts, self.items[where])
 
     def where(self, keep: Array) -> Ragged:
@@ -82,9 +82,9 @@ class Ragged:
         sizes = np.ones(len(where), np.int64)
         new = rows.take(where[swapped])
         sizes[swapped] = new.sizes
-        items = np.repeat(self.items, sizes)
-        items[np.repeat(swapped, sizes)] = new.items
-        return Ragged.of_sets(np.repeat(self.row, sizes), items, len(self))
+        items = self.items.repeat(sizes)
+        items[swapped.repeat(sizes)] = new.items
+        return Ragged.of_sets(self.row.repeat(sizes), items, len(self))
 
     def table(self, fill: int) -> Array:
         """`[n, k]` the rows side by side, the shorter ones filled up."""
@@ -153,7 +153,7 @@ def among(numbers: Array, ordered: Array) -> Array:
     """Whether each number is one of some ascending ones."""
     if not len(ordered):
         return np.zeros(len(numbers), bool)
-    found: Array = ordered[np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)] == numbers
+    found: Array = ordered[np.minimum(ordered.searchsorted(numbers), len(ordered) - 1)] == numbers
     return found
 
 

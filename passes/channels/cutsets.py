@@ -58,14 +58,15 @@ class CutSets:
 
     def atoms(self, cuts: Array) -> Ragged:
         """The atoms of each cut set of an axis."""
-        if cuts.min(initial=0) >= 0:
-            return Ragged.of_sizes(cuts > NEVER, cuts[cuts > NEVER])
         compound = cuts < 0
+        if not np.count_nonzero(compound):
+            atom = cuts > NEVER
+            return Ragged.of_sizes(atom, cuts[atom])
         rows = self._compounds.rows.take(-1 - cuts[compound])
         sizes = (cuts > NEVER).astype(np.int64)
         sizes[compound] = rows.sizes
-        items = np.repeat(cuts, sizes)
-        items[np.repeat(compound, sizes)] = rows.items
+        items = cuts.repeat(sizes)
+        items[compound.repeat(sizes)] = rows.items
         return Ragged.of_sizes(sizes, items)
 
     def union(self, *parts: Array) -> Array:

@@ -97,7 +97,7 @@ class Solution:
     def _held(self, cuts: Array) -> Ragged:
         """The tags of the locks that hold each cut set as a whole; none where some unit of it is free."""
         rows = self._expanded(cuts)
-        held = rows.where(~np.repeat(rows.any(self._tags[rows.items] == FREE), rows.sizes))
+        held = rows.where(~rows.any(self._tags[rows.items] == FREE).repeat(rows.sizes))
         shifted = Ragged.of_sets(held.row, self._tags[held.items] + 1, len(held))
         return Ragged(shifted.starts, shifted.items - 1)
 
