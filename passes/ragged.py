@@ -180,6 +180,14 @@ def distinct(table: Array) -> tuple[Array, Array]:
     return ranked(keys)
 
 
+def scattered(count: int) -> Array:
+    """`[count]` unsigned numbers as if drawn at random, to hash with: SplitMix64 (Steele, Lea and Flood 2014)."""
+    numbers = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def merged(count: int, a: Array, b: Array) -> Array:
     """Union-find over all pairs `a[i] = b[i]` at once: `[count]` the smallest number equal to each."""
     parent = np.arange(count)

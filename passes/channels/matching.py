@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from amcc.ir import Array
-from amcc.passes.ragged import Ragged, ascending, merged
+from amcc.passes.ragged import Ragged, ascending, merged, scattered
 
 
 def equal_supports(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array]:
@@ -49,7 +49,7 @@ def _count(owner: Array, items: Array, span: int) -> Array:
 
 def _twins(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array, Array]:
     """For each match its equation and the two atoms; of several with one support the first goes with the first."""
-    random = np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, len(of), np.int64)
+    random = scattered(len(of))
     pair = np.concatenate([left.row, right.row])
     atom = np.concatenate([left.items, right.items])
     side = np.repeat([0, 1], [len(left.items), len(right.items)])
@@ -58,7 +58,7 @@ def _twins(of: Array, left: Ragged, right: Ragged) -> tuple[Array, Array, Array]
     new = np.ones(len(pair), bool)
     new[1:] = (np.diff(of[pair]) != 0) | (np.diff(atom) != 0) | (np.diff(side) != 0)
     start = np.flatnonzero(new)
-    support = np.add.reduceat(random[pair], start) if len(start) else np.zeros(0, np.int64)
+    support = np.add.reduceat(random[pair], start) if len(start) else random[:0]
     equation, atom, side = of[pair[start]], atom[start], side[start]
     alone = np.ones(len(atom), bool)  # an atom on both sides of an equation has no twin
     both = (np.diff(equation) == 0) & (np.diff(atom) == 0)

@@ -13,7 +13,7 @@ from amcc.ir import Array, Graph
 from amcc.passes.channels.relation import Relation
 from amcc.passes.channels.solution import Solution
 from amcc.passes.channels.survivors import last_index
-from amcc.passes.ragged import ascending, distinct, ranked, runs
+from amcc.passes.ragged import ascending, distinct, ranked, runs, scattered
 from amcc.passes.rules.rule import Place
 
 
@@ -125,14 +125,14 @@ def _in_use(graph: Graph, tables: _Tables, held: Array) -> tuple[Array, _Tables]
 def _footprints(tables: _Tables, count: int) -> tuple[Array, list[int]]:
     """Units sorted by group, groups by where they first appear; and the size of each group.
 
-    A footprint is hashed: every axis adds a random number, times how many of its indices the unit cuts.
+    A footprint is hashed: every axis adds a number of its own, times how many of its indices the unit cuts.
     """
     table = np.repeat(np.arange(len(tables.shapes)), tables.sizes)
     first = np.full(count + 1, len(tables.shapes))
     np.minimum.at(first, tables.cells, table)
     first = first[:count]
     halves = []
-    for summand in np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, (2, len(tables.shapes)), np.uint64):
+    for summand in scattered(2 * len(tables.shapes)).reshape(2, -1):
         signature = np.zeros(count + 1, np.uint64)
         np.add.at(signature, tables.cells, summand[table])
         halves.append(ranked(signature[:count])[1])
