@@ -76,16 +76,20 @@ def check(model: onnx.ModelProto, path: Path, seed: int, *, exact: bool = False,
     assert captured <= 1e-4 or captured <= rounding(graph, seed), f"seed {seed}: not what the file computes"
     channels = analyze(graph, exact=exact)
     assert not (exact and any(group.inexact for group in channels.groups))
-    costs = CostModel(channels)
+    return check_cut(path, channels, random_removal(channels, np.random.default_rng(seed)), seed)
+
+
+def check_cut(path: Path, channels: Channels, removal: dict[int, np.ndarray], seed: int) -> float:
+    """Cut these units and check shapes, costs and outputs; gives the share of MACs that went."""
+    graph, costs = channels.graph, CostModel(channels)
     whole = Costs(sum(node_macs(graph).values()), parameter_count(graph), weight_bytes(graph))
     assert costs.original == whole
-    removal = random_removal(channels, np.random.default_rng(seed))
     shrunk = shrink(channels, removal)
     check_shapes(shrunk)
     found = Costs(sum(node_macs(shrunk).values()), parameter_count(shrunk), weight_bytes(shrunk))
     assert costs.of_removal(removal) == found
     if costs.regular:
-        keep = [g.size - len(removal[g.index]) for g in channels.groups]
+        keep = [g.size - len(removal.get(g.index, ())) for g in channels.groups]
         assert costs.costs(keep) == found
     certificate = certify(path, channels, removal, shrunk, seed=seed)
     assert certificate.error <= 1e-4 or certificate.error <= rounding(shrunk, seed), f"seed {seed}: {certificate}"
