@@ -243,9 +243,10 @@ def verify(
     example_inputs: Any = None,
     *,
     input_shapes: Mapping[str, Shape] | None = None,
+    data: Spec | None = None,
 ) -> Verified:
     """Repeat the certificate of an output folder from the files alone; see `amcc.verification`."""
-    return _verify(original, Path(folder), example_inputs, input_shapes=input_shapes)
+    return _verify(original, Path(folder), example_inputs, input_shapes=input_shapes, data=data)
 
 
 def inspect(

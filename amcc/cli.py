@@ -286,12 +286,15 @@ def verify_command(
     original: Annotated[str, typer.Argument(help=MODEL, metavar="ORIGINAL")],
     folder: Annotated[Path, typer.Argument(help="An output folder.", metavar="DIR")],
     input_shape: InputShapes = None,
+    data: Annotated[
+        str | None, typer.Option(help="Samples for a model that runs on nothing random.", metavar="DATA")
+    ] = None,
 ) -> None:
     """Repeat the certificate of an output folder from the files alone."""
     with _answering():
         from amcc import api
 
-        for check in api.verify(original, folder, input_shapes=_shapes(input_shape)).checks:
+        for check in api.verify(original, folder, input_shapes=_shapes(input_shape), data=data).checks:
             typer.echo(check)
 
 

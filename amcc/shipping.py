@@ -69,7 +69,8 @@ def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
         pure = shrink(subject.channels, shipment.removal)
         check_shapes(pure)
     with clock.phase("certificate", "checking the cut against the masked original"):
-        certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure)
+        real = None if study.splits.search.synthetic else study.splits.search
+        certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure, samples=real)
         certificate.demand()
     final = _recovered(shipment, pure)
     with clock.phase("report", "measuring on the report split"):

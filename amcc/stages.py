@@ -207,6 +207,7 @@ def gather(
     else:
         data = made_up or synthetic(subject.graph, samples_made_up(subject), seed=settings.seed)
         notes.add("no data was given: synthetic inputs stand in for real ones, which do better (--data, --calib)")
+        notes.add(*data.notes)
     splits = split(
         data,
         seed=settings.seed,

@@ -25,6 +25,7 @@ SAMPLES = 256
 _SMALLEST_PICTURE = 4
 _MOST_ALONE = 8
 Manner = Literal["noise", "unit", "zeros", "ones"]
+_TEXTS: dict[Manner, str] = {"noise": "noise", "unit": "numbers in [0, 1)", "zeros": "zeros", "ones": "ones"}
 Found = TypeVar("Found")
 
 
@@ -42,7 +43,11 @@ def synthetic(
     random, chosen = np.random.default_rng([seed, 2]), manners or {}
     inputs = {name: _drawn(graph, name, samples, random, chosen.get(name, "noise")) for name in graph.inputs}
     digest = hashlib.sha256(b"".join(array.tobytes() for array in inputs.values())).hexdigest()
-    return Dataset(inputs, None, f"{samples} synthetic inputs", digest, synthetic=True, batching=batching(graph))
+    notes = tuple(
+        f"the network does not run on noise: input '{n}' holds {_TEXTS[m]} instead" for n, m in chosen.items()
+    )
+    source = f"{samples} synthetic inputs"
+    return Dataset(inputs, None, source, digest, notes, synthetic=True, batching=batching(graph))
 
 
 def that_runs(graph: Graph, samples: int, run: Callable[[Dataset], Found], *, seed: int = 0) -> Found:

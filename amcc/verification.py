@@ -16,6 +16,7 @@ import numpy as np
 
 from amcc.artifacts import hashes
 from amcc.certificate import Certificate, certify
+from amcc.data import Spec, load_data
 from amcc.errors import InputError, VerificationError
 from amcc.frontends.from_onnx import from_onnx
 from amcc.frontends.load import load
@@ -47,8 +48,12 @@ def verify(
     example_inputs: Any = None,
     *,
     input_shapes: Mapping[str, Shape] | None = None,
+    data: Spec | None = None,
 ) -> Verified:
     """Check an output folder against the original.
+
+    Args:
+        data: samples for a network that runs on nothing random; see `amcc.data.load_data`.
 
     Raises:
         VerificationError: something does not hold.
@@ -68,7 +73,8 @@ def verify(
         _check_ends(pure, shipped)
         checks.append(_check_weights(pure, shipped, exact=summary.recover == "none"))
         shipped = _with_original_weights(pure, shipped)
-    certificate = certify(model_file(original) or channels.graph, channels, removal, shipped)
+    samples = None if data is None else load_data(data, graph)
+    certificate = certify(model_file(original) or channels.graph, channels, removal, shipped, samples=samples)
     certificate.demand()
     checks.append(f"certificate repeated: error {certificate.error:.1e}, tolerance {certificate.tolerance:.0e}")
     return Verified(certificate, tuple(checks))
