@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.rule_rows import convolution, microsoft, quantized, recurrent
+from tests.rule_rows import convolution, microsoft, quantized, recurrent, strict
 from tests.test_rules import check_row
 
-FORMS = {**convolution.FORMS, **quantized.FORMS, **recurrent.FORMS, **microsoft.FORMS}
+FORMS = {**convolution.FORMS, **quantized.FORMS, **recurrent.FORMS, **microsoft.FORMS, **strict.FORMS}
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))

@@ -17,7 +17,7 @@ import numpy as np
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.cutsets import CutSets
 from amcc.passes.channels.solution import Solution
-from amcc.passes.dims import per_sample
+from amcc.passes.dims import UNKNOWN, per_sample
 from amcc.passes.rules.rule import Rule
 
 Axis = Array | None
@@ -94,15 +94,18 @@ class Relation:
         return [self.axis(value, a) for a in range(self.rank(value))]
 
     def set(self, value: str, axes: Sequence[Axis]) -> None:
-        """The axes of a node's output; lengths are checked, and an axis of length 1 stays."""
+        """The axes of a node's output; lengths are checked, and an axis of length 1 or of unknown length stays."""
         if not value:
             return
         result: list[Axis] = []
         for number, (dim, axis) in enumerate(zip(self.shape(value), axes, strict=True)):
             if axis is not None:
-                if len(axis) != dim and len(axis) != per_sample(dim):
+                if dim == UNKNOWN:
+                    self.lock(axis, (value, number), "its length behind the operator is not known")
+                    axis = None
+                elif len(axis) != dim and len(axis) != per_sample(dim):
                     raise AssertionError(f"'{value}' has an axis of {dim}, its rule says {len(axis)}")
-                if dim == 1:
+                elif dim == 1:
                     self.lock(axis, (value, number), "the only index of its axis")
                     axis = None
             result.append(axis)

@@ -6,7 +6,6 @@ several queries read one key, a query's head is its key's head and a repeat, and
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,8 +94,8 @@ def _attention_macs(graph: Graph, node: Node) -> tuple[Monomial, ...]:
     total = per_sample(graph.shape(k)[_sequence(graph, k)])
     if past := node.input(4):
         total += per_sample(graph.shape(past)[2])
-    pairs = math.prod(per_sample(graph.shape(q)[axis]) for axis in (0, _sequence(graph, q))) * total
-    return tuple(Monomial(pairs, _head_axes(graph, x)) for x in (q, y))
+    rows = per_sample(graph.shape(q)[_sequence(graph, q)])
+    return tuple(Monomial(rows * total, ((q, 0), *_head_axes(graph, x))) for x in (q, y))
 
 
 def _head_axes(graph: Graph, x: str) -> tuple[tuple[str, int], ...]:

@@ -15,7 +15,8 @@ Place = Callable[[Builder, str], str]
 class Row:
     """How an operator is put in; `after` is the shape of its result, `macs` its own cost for two samples.
 
-    `free` says whether the eight channels in front of it may go, `inexact` whether that is marked.
+    `free` says whether the eight channels in front of it may go, `inexact` whether that is marked; None if only some
+    cuts of them are.
     """
 
     place: Place
@@ -24,4 +25,4 @@ class Row:
     opset: int = 17
     macs: int = 0
     batch: int | str = 2
-    inexact: bool = False
+    inexact: bool | None = False
