@@ -51,6 +51,13 @@ def _heeding_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "amcc", "--version"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout.decode() == f"amcc {amcc.__version__}\n"
+
+
 def test_compile_prints_tables_and_writes_the_folder(folder: Path) -> None:
     result = amcc_cli("compile", "model.onnx", *BUDGET, "--data", "val.npz", *FAST)
     for part in (
