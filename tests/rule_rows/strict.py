@@ -173,8 +173,8 @@ def _einsum_unsaid(b: Builder, x: str) -> str:
 
 
 def _einsum_dots(b: Builder, x: str) -> str:
-    """Dots that stand for three axes here and for the last one of these, the channels, there."""
-    y = b.op("Einsum", b.op("Transpose", x, perm=[0, 3, 1, 2]), b.param(C, SIDE), equation="...h,...h->...")
+    """Dots that stand for three axes, of which another operand has the last one, the channels."""
+    y = b.op("Einsum", b.op("Transpose", x, perm=[0, 3, 1, 2]), b.param(1, 1, C, SIDE), equation="...h,...h->...")
     return b.op("Unsqueeze", b.op("Transpose", y, perm=[0, 2, 1]), b.ints(3))
 
 
