@@ -23,11 +23,12 @@ import numpy as np
 
 from amcc.backends.runtime import LITERAL, Session
 from amcc.data import Dataset
-from amcc.errors import ModelError, VerificationError
+from amcc.errors import ModelError, RunError, VerificationError
 from amcc.ir import Array, Graph
 from amcc.masking import masked_file, masked_graph
 from amcc.passes.batching import Batching, batching
 from amcc.passes.channels import Channels, Removal
+from amcc.passes.regions import closed
 from amcc.passes.rules import rule_of
 from amcc.synthetic import that_runs
 
@@ -110,22 +111,24 @@ def certify(
     ranges = {name: 1.0 for name in shrunk.outputs if _is_squashed(shrunk, name) and last_sums(shrunk, name)}
     rounds = any("Quantize" in node.op or node.op.startswith("QLinear") for node in shrunk.nodes)
 
-    def errors_on(made_up: Dataset) -> dict[str, float]:
-        worst: dict[str, float] = {}
-        for feeds in _runs(made_up):
-            masked = _run_masked(original, channels, removal, feeds, watched)
-            errors = _errors(channels, removal, result.run(feeds), masked, ranges)
-            worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
-        return worst
+    def expected(data: Dataset) -> list[tuple[Mapping[str, Array], Mapping[str, Array] | RunError]]:
+        """What each run feeds, and what the masked original gives; an error where only the mask is to blame."""
+        return [(feeds, _masked_outputs(original, channels, removal, feeds, watched)) for feeds in _runs(data)]
 
     best: dict[str, float] = {}
     for attempt in range(_TRIES if rounds else 1):
         try:
-            errors = that_runs(channels.graph, _SAMPLES, errors_on, seed=seed + attempt)
-        except ModelError:
+            runs = that_runs(channels.graph, _SAMPLES, expected, seed=seed + attempt)
+        except RunError:
             if samples is None:
                 raise
-            errors = errors_on(samples.take(np.arange(min(_SAMPLES, len(samples)))))
+            runs = expected(samples.take(np.arange(min(_SAMPLES, len(samples)))))
+        errors: dict[str, float] = {}
+        for feeds, masked in runs:
+            if isinstance(masked, RunError):
+                raise masked
+            found = _errors(channels, removal, result.run(feeds), masked, ranges)
+            errors = {name: max(error, errors.get(name, 0.0)) for name, error in found.items()}
         if not best or max(errors.values()) < max(best.values()):
             best = errors
         if max(best.values(), default=0.0) <= precise:
@@ -161,15 +164,19 @@ def _errors(
 
 
 def last_sums(graph: Graph, *outputs: str) -> tuple[str, ...]:
-    """The values of the last nodes that sum with weights, in front of these outputs or, without any, of each one."""
+    """The values of the last nodes that sum with weights, in front of these outputs or, without any, of each one.
+
+    Those of loops, and of branches that may not fit the inputs, are passed over.
+    """
     found: dict[str, None] = {}
-    pending = list(outputs or graph.outputs)
+    pending, shut = list(outputs or graph.outputs), closed(graph)
     seen = set(pending)
     while pending:
         node = graph.producers.get(pending.pop())
         if node is None:
             continue
-        if all(graph.values[v].shape is not None for v in node.inputs if v) and rule_of(node).contracts(graph, node):
+        known = node.name not in shut and all(graph.values[v].shape is not None for v in node.inputs if v)
+        if known and rule_of(node).contracts(graph, node):
             found[next(filter(None, node.outputs))] = None
         else:
             fresh = [name for name in node.reads if name not in seen]
@@ -222,15 +229,36 @@ def difference(found: Array, expected: Array, least: float = 0.0) -> float:
     return float(gap.max(initial=0.0)) / largest if largest else float(gap.max(initial=0.0))
 
 
+def _masked_outputs(
+    original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array], watched: Sequence[str]
+) -> Mapping[str, Array] | RunError:
+    """Outputs by name, or the error if the original itself runs on these inputs.
+
+    Raises:
+        RunError: neither runs.
+    """
+    try:
+        return _run_masked(original, channels, removal, inputs, watched)
+    except RunError as error:
+        try:
+            Session(channels.graph).run(inputs)
+        except RunError:
+            raise error from None
+        return error
+
+
 def _run_masked(
     original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array], watched: Sequence[str]
 ) -> Mapping[str, Array]:
+    """Both sides of a condition are watched by running both; the file itself runs one."""
+    results: Mapping[str, Array] = {}
     if isinstance(original, Path):
         model = masked_file(original, channels, removal, watched)
-        results = None if model is None else _run_file(model, original.parent, inputs, batching(channels.graph))
-        if results is not None:
-            return results
-    return Session(masked_graph(channels, removal), outputs=watched, literal=True).run(inputs)
+        found = None if model is None else _run_file(model, original.parent, inputs, batching(channels.graph))
+        results = found or results
+    if results.keys() >= set(watched):
+        return results
+    return {**Session(masked_graph(channels, removal), outputs=watched, literal=True).run(inputs), **results}
 
 
 def _run_file(
@@ -244,8 +272,10 @@ def _run_file(
     options.log_severity_level = 4
     options.add_session_config_entry(LITERAL, "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+    kind = ModelError
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        kind = RunError
         wanted = {i.name: i.shape for i in session.get_inputs()}
         batch = {wanted[name][0] for name in wanted if wanted[name] and how.axis(name) == 0}
         if not how.alone and any(isinstance(b, int) and b != _SAMPLES for b in batch):
@@ -255,7 +285,7 @@ def _run_file(
     except Unimplemented:
         return None
     except Exception as error:  # the runtime's exceptions have no common base but this
-        raise ModelError(f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:400]}") from None
+        raise kind(f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:400]}") from None
 
 
 def _one_by_one(

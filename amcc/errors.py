@@ -4,6 +4,7 @@
     ├── UsageError                2   options, budget text, names that do not exist
     ├── InputError                2   what was given cannot be used
     │   ├── ModelError            2   the model file or module
+    │   │   └── RunError          2   the model does not run on some inputs
     │   ├── DataError             2   calibration or evaluation data, metric functions
     │   └── PlanError             2   a plan that is broken or belongs to another model
     ├── OutputError               2   the output folder cannot be written
@@ -53,6 +54,10 @@ class InputError(AmccError):
 
 class ModelError(InputError):
     """The model cannot be read, is broken, or uses what amcc cannot carry."""
+
+
+class RunError(ModelError):
+    """The model is accepted and fails on the inputs that it is given."""
 
 
 class DataError(InputError):

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from amcc.data import Dataset, element_type, is_float
-from amcc.errors import DataError, ModelError
+from amcc.errors import DataError, RunError
 from amcc.ir import Array, Graph
 from amcc.passes.batching import batching
 
@@ -55,13 +55,13 @@ def that_runs(graph: Graph, samples: int, run: Callable[[Dataset], Found], *, se
 
     Raises:
         DataError: the type of an input cannot be made up.
-        ModelError: it fails on all; says what it said of noise, and names the inputs.
+        RunError: it fails on all; says what it said of noise, and names the inputs.
     """
-    first: ModelError | None = None
+    first: RunError | None = None
     for manners in _manners(graph):
         try:
             return run(synthetic(graph, samples, seed=seed, manners=manners))
-        except ModelError as error:
+        except RunError as error:
             first = first or error
     assert first is not None
     names = " and ".join(f"'{name}'" for name in _suspects(graph, str(first))[:4])

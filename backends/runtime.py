@@ -9,7 +9,7 @@ import numpy as np
 
 from amcc.backends.precision import as_float32, wants_float32
 from amcc.backends.to_onnx import build_model
-from amcc.errors import DataError, ModelError
+from amcc.errors import DataError, ModelError, RunError
 from amcc.ir import Array, Graph, Opaque
 from amcc.passes.batching import batching
 from amcc.passes.protos import element_type, form, tensor_proto
@@ -118,7 +118,7 @@ class Session:
 
         Raises:
             DataError: an input is missing or has the wrong shape or type.
-            ModelError: an operator fails; names it.
+            RunError: an operator fails; names it.
         """
         inputs = {name: self._checked(name, feeds) for name in self._inputs}
         if not self._batching.size:
@@ -154,7 +154,7 @@ class Session:
         try:
             results = self._session.run(self._made, dict(inputs)) if self._made else []
         except Exception as error:  # the runtime's exceptions have no common base but this
-            raise ModelError(f"ONNX Runtime fails: {_message(error)}") from None
+            raise RunError(f"ONNX Runtime fails: {_message(error)}") from None
         found = {**dict(zip(self._made, results, strict=True)), **self._constants, **inputs}
         return {name: found[name] for name in self.outputs}
 

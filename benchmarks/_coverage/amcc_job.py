@@ -18,6 +18,8 @@ from _coverage.blame import failing_side, first_difference, inputs_of
 from _coverage.jobs import Found, Reporter, memory
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
     from amcc.ir import Array, Graph
     from amcc.passes.channels import Channels, Removal
     from amcc.stages import Subject
@@ -141,31 +143,42 @@ def _run_original(path: Path, graph: Graph, report: Reporter) -> _Sample:
         ModelError: ONNX Runtime cannot run it.
     """
     from amcc.backends.runtime import Session
-    from amcc.errors import ModelError
+    from amcc.errors import ModelError, RunError
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
-            return _run(path, feeds)
+            return _outputs(session, feeds)
         except Exception as error:  # the runtime's exceptions have no common base but this
-            raise ModelError(f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:300]}") from None
+            raise RunError(_cannot_run(error)) from None
 
     try:
+        session = _session(path)
         inputs, outputs = inputs_of(graph, 1, run)
     except ModelError:
         report(original="fails")
         raise
+    except Exception as error:  # as above
+        report(original="fails")
+        raise ModelError(_cannot_run(error)) from None
     sample = _Sample(inputs, outputs)
     report(original="runs", original_finite=_finite(outputs), captured=sample.difference(Session(graph).run(inputs)))
     return sample
 
 
-def _run(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def _cannot_run(error: Exception) -> str:
+    return f"ONNX Runtime cannot run the original: {' '.join(str(error).split())[:300]}"
+
+
+def _session(path: Path) -> InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _outputs(session: InferenceSession, inputs: Mapping[str, Array]) -> dict[str, Array]:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {i.name: inputs[i.name] for i in session.get_inputs()}), strict=True))
 
@@ -258,7 +271,7 @@ def _fault(written: Path, path: Path, sample: _Sample, macs: int) -> str:
     if (objection := objection_to(written)) and not objection_to(path):
         return f"onnx's checker refuses the result: {objection}"
     try:
-        outputs = _run(written, sample.inputs)
+        outputs = _outputs(_session(written), sample.inputs)
     except Exception as error:  # the runtime's exceptions have no common base but this
         return f"ONNX Runtime refuses the result: {' '.join(str(error).split())[:300]}"
     if list(outputs) != list(sample.outputs):

@@ -69,7 +69,7 @@ def inputs_of(
     """Random inputs on which something runs, and what it gives: as many samples as the graph is fixed to, else two.
 
     Raises:
-        ModelError: it runs on none.
+        RunError: it runs on none.
     """
     from amcc.passes.batching import batching
     from amcc.synthetic import that_runs
