@@ -55,6 +55,12 @@ class Dataset:
     def __len__(self) -> int:
         return self.batching.count(self.inputs)
 
+    def runs(self) -> list[dict[str, Array]]:
+        """What one run over all samples is fed or, of samples that go alone, each run."""
+        if not self.batching.alone:
+            return [self.inputs]
+        return [self.batching.feeds(self.inputs, i, i + 1) for i in range(len(self))]
+
     def take(self, indices: Array, part: str = "") -> Dataset:
         """Some of the samples, in ascending order so that mapped files are read in order."""
         chosen = np.sort(indices)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amcc.summary import Change, GroupLine, Latency, Measured, Summary
+from amcc.summary import Change, FreeLine, GroupLine, Latency, Measured, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def print_summary(summary: Summary, folder: Path | None, console: Console) -> No
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """One line each: budget, metric by split, certificate, inexact cuts, reach."""
+    """One line each: budget, metric by split, certificate, free sizes, inexact cuts, reach."""
     lines = [
         f"[bold]budget[/]       {line.asked}: {line.reached:,} of {line.original:,} "
         f"({line.ratio:.4f}), at most {line.limit:,} asked"
@@ -55,6 +55,7 @@ def summary_lines(summary: Summary) -> list[str]:
         f"[bold]certificate[/]  {verdict}: pure slices equal the masked original to {certificate.error:.1e} "
         f"(tolerance {certificate.tolerance:.0e})"
     )
+    lines += [f"[bold]sizes free[/]   {_plain(free_sizes(summary, line))}" for line in summary.free]
     inexact = [group for group in summary.groups if group.inexact and group.kept < group.size]
     if inexact:
         lines.append(
@@ -149,6 +150,15 @@ def size(number: int) -> str:
 def score(name: str, value: float) -> str:
     """A metric's value: top-1 in percent."""
     return f"{100 * value:.2f}%" if name == "top1" else f"{value:.4f}"
+
+
+def free_sizes(summary: Summary, line: FreeLine) -> str:
+    """What stays free of an input in `model.onnx`, and where that was checked."""
+    checked = " and ".join("x".join(map(str, shape)) for shape in line.checked)
+    text = f"model.onnx takes {line.input} [{', '.join(map(str, line.shape))}], checked at {checked}"
+    if len(line.checked) < 2:
+        text += " alone: the original was found to run at no other size"
+    return text + ("; model.py is for the first" if "model.py" in summary.files else "")
 
 
 def rows(summary: Summary) -> list[tuple[str, str, str, str]]:

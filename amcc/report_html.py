@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from amcc.progress import Scored
-from amcc.report import count, named, rows, score
+from amcc.report import count, free_sizes, named, rows, score
 from amcc.summary import GroupLine, Measured, Summary
 
 _COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
@@ -98,7 +98,8 @@ def _certificate(summary: Summary) -> str:
     return (
         f"<p>{verdict}: the pure slices and the original with the removed units masked differ by "
         f"{certificate.error:.2e} at most (tolerance {certificate.tolerance:.0e}) on {escape(outputs)}.</p>"
-        f"<p>{summary.within_reach:.1%} of the multiply-accumulates were within reach.</p>"
+        + "".join(f"<p>{escape(free_sizes(summary, line))}.</p>" for line in summary.free)
+        + f"<p>{summary.within_reach:.1%} of the multiply-accumulates were within reach.</p>"
     )
 
 

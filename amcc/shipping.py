@@ -19,11 +19,12 @@ from amcc.passes.channels import Removal
 from amcc.passes.rewrite import check_shapes, shrink
 from amcc.plan import Plan
 from amcc.planning import describe
+from amcc.reopened import free_shapes, reopen, spelled
 from amcc.settings import Artifact
 from amcc.shipment import Shipment, summarize
 from amcc.stages import Notes, candidate
 from amcc.study import Study
-from amcc.summary import Latency, Measured, MetricLine, Summary, Timings
+from amcc.summary import FreeLine, Latency, Measured, MetricLine, Summary, Timings
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +38,9 @@ class Result:
 
     Attributes:
         original: the network as it came.
-        graph: what is shipped.
+        graph: what is shipped, at the size that was analysed.
+        reopened: the same with those sizes free that `input_shapes` fixed for the analysis, which is what
+            `model.onnx` holds; None where it fixed none, or they could not stay free.
         removal: for a group's number, the units that went.
         folder: where the artifacts are; None where none were asked for.
     """
@@ -48,12 +51,13 @@ class Result:
     plan: Plan
     summary: Summary
     folder: Path | None
+    reopened: Graph | None = None
 
     def onnx(self) -> onnx.ModelProto:
         """The result as an ONNX model."""
         from amcc.backends.to_onnx import to_onnx
 
-        return to_onnx(self.graph)
+        return to_onnx(self.reopened or self.graph)
 
 
 def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
@@ -87,13 +91,16 @@ def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
         seed=study.settings.seed,
         exact=study.settings.exact,
     )
+    reopened, free = _reopened(shipment, plan, pure, final)
     summary = summarize(
         shipment, final, certificate, metric, Timings(seconds=clock.seconds, before=before, after=after)
     )
+    if free:
+        summary = summary.model_copy(update={"free": free})
     if out is not None:
         clock.observer.phase(f"writing {out}")
-        summary = _write(shipment, final, plan, summary, out, force=force)
-    return Result(subject.graph, final, shipment.removal, plan, summary, out)
+        summary = _write(shipment, final, reopened, plan, summary, out, force=force)
+    return Result(subject.graph, final, shipment.removal, plan, summary, out, reopened)
 
 
 def _recovered(shipment: Shipment, pure: Graph) -> Graph:
@@ -112,6 +119,46 @@ def _recovered(shipment: Shipment, pure: Graph) -> Graph:
             repaired = repair(study.subject.channels, shipment.removal, quick, inputs, seed=study.settings.seed)
         score = study.evaluator.score
         return repaired if score(repaired) >= score(quick) else quick
+
+
+def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tuple[Graph | None, tuple[FreeLine, ...]]:
+    """What is shipped with sizes free that a number fixed for the analysis; nothing where that cannot be."""
+    study = shipment.study
+    subject, given, settings = study.subject, study.subject.input_shapes, study.settings
+    if subject.file is None or not given or not (settings.emit is None or "onnx" in settings.emit):
+        return None, ()
+    if not (free := free_shapes(subject.file, given)):
+        return None, ()
+    real = None if study.splits.search.synthetic else study.splits.search
+    with study.clock.phase("sizes", "keeping sizes free"):
+        try:
+            cut = reopen(subject.file, given, free, plan, locked=settings.lock, exact=settings.exact)
+            graph = cut.with_weights(pure, final)
+            cut.demand_same(graph, final, samples=real)
+            if (other := cut.elsewhere()) is not None:
+                cut.certify(cut.pure, other).demand()
+            _check_as_file(graph, subject.file)
+        except AmccError as error:
+            why = error.message
+        except Exception as error:  # the fixed network is sound, whatever went wrong here
+            why = f"a fault of amcc, {type(error).__name__}: {error}"
+        else:
+            checked = [sizes for sizes in (given, other) if sizes]
+            lines = (
+                FreeLine(input=name, shape=shape, checked=tuple(sizes[name] for sizes in checked))
+                for name, shape in cut.inputs.items()
+            )
+            return graph, tuple(lines)
+    study.notes.add(f"model.onnx takes inputs of the given size only, {spelled(given)}: {why}")
+    return None, ()
+
+
+def _check_as_file(graph: Graph, original: Path) -> None:
+    from amcc.backends.to_onnx import write_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(graph, Path(folder) / "model.onnx")
+        _check(Path(folder) / "model.onnx", original)
 
 
 def _metric(study: Study, pure: Graph, final: Graph) -> MetricLine:
@@ -147,21 +194,23 @@ def _latency(original: Graph, final: Graph) -> tuple[Latency | None, Latency | N
     return before, after
 
 
-def _write(shipment: Shipment, final: Graph, plan: Plan, summary: Summary, out: Path, *, force: bool) -> Summary:
+def _write(
+    shipment: Shipment, final: Graph, reopened: Graph | None, plan: Plan, summary: Summary, out: Path, *, force: bool
+) -> Summary:
     from amcc.report_html import html
 
     journal = journal_path(out)
     with output_folder(out, force=force) as folder:
-        emit(final, folder, shipment.study.settings.emit, shipment.study.notes)
+        emit(final, folder, shipment.study.settings.emit, shipment.study.notes, reopened)
         if (folder / "model.onnx").is_file():
             _check(folder / "model.onnx", shipment.study.subject.file)
         plan.write(folder / "plan.json")
         if journal.is_file():
             shutil.copyfile(journal, folder / "journal.jsonl")
-        summary = summary.model_copy(update={"warnings": tuple(shipment.study.notes.texts)})
+        warnings = tuple(shipment.study.notes.texts)
+        summary = summary.model_copy(update={"warnings": warnings, "files": hashes(folder)})
         episodes = shipment.search.records if shipment.search else ()
         (folder / "report.html").write_text(html(summary, episodes), encoding="utf-8")
-        summary = summary.model_copy(update={"files": hashes(folder)})
         summary.write(folder / "summary.json")
     journal.unlink(missing_ok=True)
     return summary
@@ -190,8 +239,13 @@ def objection_to(model: Path) -> str:
     return ""
 
 
-def emit(graph: Graph, folder: Path, wanted: Sequence[Artifact] | None, notes: Notes) -> None:
+def emit(
+    graph: Graph, folder: Path, wanted: Sequence[Artifact] | None, notes: Notes, reopened: Graph | None = None
+) -> None:
     """Write `model.onnx`, and `model.py` with `model.safetensors`.
+
+    Args:
+        reopened: the graph for `model.onnx` with sizes free.
 
     Raises:
         ModelError: something that was asked for by name cannot be written.
@@ -199,7 +253,7 @@ def emit(graph: Graph, folder: Path, wanted: Sequence[Artifact] | None, notes: N
     if wanted is None or "onnx" in wanted:
         from amcc.backends.to_onnx import write_onnx
 
-        write_onnx(graph, folder / "model.onnx")
+        write_onnx(reopened or graph, folder / "model.onnx")
     if wanted is None or "torch" in wanted:
         from amcc.backends.to_torch import write_torch
 

@@ -38,12 +38,14 @@ class Subject:
         name: the file, `module:factory` or class, for people.
         file: the ONNX file, None for a module.
         sha256: of the file, or of structure and weights.
+        input_shapes: what the user gave for dynamic dimensions of the file's inputs.
     """
 
     name: str
     file: Path | None
     sha256: str
     channels: Channels
+    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -111,7 +113,7 @@ def capture(
     graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
     check_numbers(graph, mapped=True)
     channels = analyze(graph, locked=lock, exact=exact)
-    return Subject(model_name(model), model_file(model), model_hash(model, graph), channels)
+    return Subject(model_name(model), model_file(model), model_hash(model, graph), channels, dict(input_shapes or {}))
 
 
 def model_name(model: Any) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from amcc import __version__
 from amcc.errors import InputError
@@ -131,6 +131,19 @@ class GroupLine(Document):
     inexact: bool = False
 
 
+class FreeLine(Document):
+    """An input of which `--input-shape` fixed sizes for the analysis that `model.onnx` keeps free.
+
+    Attributes:
+        shape: the free dimensions by name.
+        checked: the shapes at which the free network was compared with the fixed one or the masked original.
+    """
+
+    input: str
+    shape: tuple[int | str, ...]
+    checked: tuple[tuple[int | str, ...], ...]
+
+
 class Latency(Document):
     """Median and spread (half the distance between the quartiles) of one run, milliseconds."""
 
@@ -153,6 +166,7 @@ class Summary(Document):
     Attributes:
         within_reach: share of the multiply-accumulates that can go, all locks considered.
         calibration: where the samples for recovery came from; None for pure slices.
+        free: inputs with sizes that a number fixed for the analysis only; left out where there are none.
         files: SHA-256 of the folder's files, but for those that hold timings.
         inputs: SHA-256 of the model and of each data set.
     """
@@ -173,9 +187,17 @@ class Summary(Document):
     seed: int
     versions: dict[str, str]
     inputs: dict[str, str]
+    free: tuple[FreeLine, ...] = ()
     files: dict[str, str]
     warnings: tuple[str, ...]
     timings: Timings
+
+    @model_serializer(mode="wrap")
+    def _without_nothing_free(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = standard(self)
+        if not self.free:
+            del content["free"]
+        return content
 
     def __str__(self) -> str:
         lines = [f"{self.model}: {', '.join(line.asked for line in self.budget)}, found by {self.policy}"]

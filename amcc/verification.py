@@ -16,7 +16,7 @@ import numpy as np
 
 from amcc.artifacts import hashes
 from amcc.certificate import Certificate, certify
-from amcc.data import Spec, load_data
+from amcc.data import Dataset, Spec, load_data
 from amcc.errors import InputError, VerificationError
 from amcc.frontends.from_onnx import from_onnx
 from amcc.frontends.load import load
@@ -26,6 +26,7 @@ from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
 from amcc.plan import Plan
 from amcc.planning import removal_of
+from amcc.reopened import Reopened, free_shapes, reopen, spelled
 from amcc.stages import model_file
 from amcc.summary import Summary
 
@@ -68,16 +69,40 @@ def verify(
     removal = removal_of(given, channels)
     pure = shrink(channels, removal)
     shipped = pure
-    if (folder / "model.onnx").is_file():
-        shipped = infer(from_onnx(folder / "model.onnx", input_shapes=input_shapes))
+    samples = None if data is None else load_data(data, graph)
+    written, file = folder / "model.onnx", model_file(original)
+    free = free_shapes(written, input_shapes) if file and input_shapes and written.is_file() else None
+    if file and input_shapes and free:
+        cut = reopen(file, input_shapes, free, given, exact=given.exact)
+        certificate, found = _check_free(cut, from_onnx(written, input_shapes=free), summary, samples)
+        return Verified(certificate, (*checks, *found))
+    if written.is_file():
+        shipped = infer(from_onnx(written, input_shapes=input_shapes))
         _check_ends(pure, shipped)
         checks.append(_check_weights(pure, shipped, exact=summary.recover == "none"))
         shipped = _with_original_weights(pure, shipped)
-    samples = None if data is None else load_data(data, graph)
-    certificate = certify(model_file(original) or channels.graph, channels, removal, shipped, samples=samples)
-    certificate.demand()
-    checks.append(f"certificate repeated: error {certificate.error:.1e}, tolerance {certificate.tolerance:.0e}")
+    certificate = certify(file or channels.graph, channels, removal, shipped, samples=samples)
+    checks.append(_repeated(certificate))
     return Verified(certificate, tuple(checks))
+
+
+def _check_free(
+    cut: Reopened, shipped: Graph, summary: Summary, samples: Dataset | None
+) -> tuple[Certificate, list[str]]:
+    """Check a `model.onnx` with sizes free, at the given one and at another."""
+    _check_ends(cut.pure, shipped)
+    checks = [_check_weights(cut.pure, shipped, exact=summary.recover == "none")]
+    shipped = _with_original_weights(cut.pure, shipped)
+    certificate = cut.certify(shipped, samples=samples)
+    checks.append(_repeated(certificate))
+    if (other := cut.elsewhere()) is not None:
+        checks.append(f"{_repeated(cut.certify(shipped, other))}, at {spelled(other)}")
+    return certificate, checks
+
+
+def _repeated(certificate: Certificate) -> str:
+    certificate.demand()
+    return f"certificate repeated: error {certificate.error:.1e}, tolerance {certificate.tolerance:.0e}"
 
 
 def _check_hashes(folder: Path, summary: Summary) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from amcc.errors import ModelError
-from amcc.ir import Dim, Graph, Shape, Value
+from amcc.ir import Dim, Graph, Shape, Value, unused
 
 BATCH = "batch"
 
@@ -109,3 +110,43 @@ def _named_batch(dim: Dim) -> bool:
 def spell(shape: Shape) -> str:
     """A shape as people write it: `[batch, 3, 32, 32]`."""
     return f"[{', '.join(map(str, shape))}]"
+
+
+def unbind_inputs(declared: Mapping[str, Shape | None], input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """What to give `bind_inputs` in place of `input_shapes` to keep the dimensions dynamic that its numbers fix.
+
+    Each keeps its own symbol; one without is named after its input and axis.
+
+    Args:
+        declared: shapes of all inputs, as the file says them.
+
+    Returns:
+        A shape for every input that has one; nothing if the numbers fix no dimension.
+    """
+    known = {n: shape or ("?",) * len(input_shapes.get(n, ())) for n, shape in declared.items()}
+    pairs = [(d, g) for n, given in input_shapes.items() for d, g in zip(known[n], given, strict=True)]
+    renamed = {d: g for d, g in pairs if isinstance(d, str) and isinstance(g, str) and d != "?"}
+    taken = {dim for shape in (*known.values(), *input_shapes.values()) for dim in map(str, shape)}
+    free: dict[str, Shape] = {}
+    fixes = False
+    for name, shape in known.items():
+        given = input_shapes.get(name, shape)
+        dims: list[Dim] = []
+        for axis, (dim, new) in enumerate(zip(shape, given, strict=True)):
+            leading = axis == 0 and new in (1, "?")
+            fixes |= isinstance(dim, str) and isinstance(new, int) and not leading
+            if isinstance(dim, int):
+                dims.append(dim)
+            elif dim != "?":
+                dims.append(renamed.get(dim, dim))
+            elif leading:
+                dims.append(1)
+            elif new != "?" and isinstance(new, str):
+                dims.append(new)
+            else:
+                own = unused(re.sub(r"\W", "_", f"{name}_{axis}"), taken)
+                dims.append(own)
+                taken.add(own)
+        if shape or name in input_shapes:
+            free[name] = tuple(dims)
+    return free if fixes else {}

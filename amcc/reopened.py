@@ -1,0 +1,213 @@
+"""The cut network with those sizes free again that a user's numbers fixed for the analysis.
+
+`--input-shape x=1x3x224x224` gives height and width a number. The plan made for that size is put on the same file
+loaded with its own symbols in place of the numbers: where the channels are the same there, the cut carries over.
+That it does is measured in ONNX Runtime: at the given size against the fixed network, and at another size, if
+the original itself runs at one, against the original with its removed units masked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from amcc.backends.runtime import Session
+from amcc.certificate import TOLERANCE, Certificate, certify, difference
+from amcc.data import Dataset
+from amcc.errors import ModelError, VerificationError
+from amcc.ir import Graph, Shape
+from amcc.passes.channels import Channels, Removal, analyze
+from amcc.passes.inputs import bind_inputs, spell, unbind_inputs
+from amcc.passes.protos import read_type
+from amcc.passes.rewrite import check_shapes, shrink
+from amcc.plan import Plan
+from amcc.planning import removal_of
+from amcc.synthetic import that_runs
+
+Shapes = Mapping[str, Shape]
+
+_SAMPLES = 2
+_SAME = 1e-5
+"""Relative difference between the fixed network and the reopened one; a tenth of other tolerances than float32's."""
+_COMMON_STRIDE = 64
+"""Half of a multiple of this is still one of the strides that networks have."""
+_MOST_SIZES = 6
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A network and its cut, with sizes free.
+
+    Attributes:
+        file: the original.
+        given: the shapes that the user gave.
+        free: the shapes of the inputs, with names where numbers fixed a size.
+        channels: the analysis of the original with sizes free.
+        removal: what the plan removes there.
+        pure: the cut, as slices of the original's weights.
+    """
+
+    file: Path
+    given: Shapes
+    free: Shapes
+    channels: Channels
+    removal: Removal
+    pure: Graph
+
+    @cached_property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """The inputs and axes that are free and that a number fixed."""
+        return _fixed(self.given, self.free)
+
+    @property
+    def inputs(self) -> dict[str, Shape]:
+        """The shapes of the inputs of which a number fixed a size."""
+        return {name: self.pure.shape(name) for name in dict.fromkeys(name for name, _ in self.places)}
+
+    def with_weights(self, pure: Graph, final: Graph) -> Graph:
+        """The cut with the weights that recovery gave its fixed twin.
+
+        Args:
+            pure: the fixed twin as slices of the original's weights, and `final` with its weights recovered.
+
+        Raises:
+            VerificationError: a weight that recovery changed is none here.
+        """
+        weights = {}
+        for name, array in final.params.items():
+            if array is pure.params[name] or np.array_equal(array, pure.params[name]):
+                continue
+            if name not in self.pure.params:
+                raise VerificationError(f"recovery changed '{name}', which is computed at run time with sizes free")
+            weights[name] = array
+        return self.pure.with_params(weights)
+
+    def demand_same(self, graph: Graph, final: Graph, *, samples: Dataset | None = None) -> None:
+        """Compare a reopened graph with its fixed twin, at the given size.
+
+        Args:
+            samples: for a network that runs on nothing random.
+
+        Raises:
+            VerificationError: they differ.
+            ModelError: ONNX Runtime cannot run one of the two.
+        """
+        fixed, reopened = (Session(g, literal=True) for g in (final, bind_inputs(graph, self.given)))
+        tolerance = max(_SAME, TOLERANCE.get(fixed.precision, 0.0) / 10)
+
+        def gap(data: Dataset) -> float:
+            pairs = ((reopened.run(feeds), fixed.run(feeds)) for feeds in data.runs())
+            return max(difference(found[name], own[name]) for found, own in pairs for name in own)
+
+        try:
+            error = that_runs(final, _SAMPLES, gap)
+        except ModelError:
+            if samples is None:
+                raise
+            error = gap(samples.take(np.arange(min(_SAMPLES, len(samples)))))
+        if not error <= tolerance:
+            raise VerificationError(f"with sizes free it differs from the fixed network by {error:.1e}")
+
+    def certify(self, graph: Graph, sizes: Shapes | None = None, *, samples: Dataset | None = None) -> Certificate:
+        """The certificate of a reopened graph with the original's weights, at the given or another size.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run it, or the masked original.
+        """
+        sizes = sizes or self.given
+        at = dataclasses.replace(self.channels, graph=bind_inputs(self.channels.graph, sizes))
+        return certify(self.file, at, self.removal, bind_inputs(graph, sizes), samples=samples)
+
+    def elsewhere(self) -> Shapes | None:
+        """Other shapes at which the original runs; None if none was found."""
+        for sizes in _others(self.given, self.places):
+            try:
+                _run(bind_inputs(self.channels.graph, sizes))
+            except ModelError:
+                continue
+            return sizes
+        return None
+
+
+def free_shapes(file: Path, given: Shapes) -> dict[str, Shape]:
+    """The shapes to load a file with, so that the sizes stay free that the given numbers fix; nothing if they fix none.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    from amcc.frontends.onnx_file import read_model
+
+    graph = read_model(file).graph
+    params = {tensor.name for tensor in graph.initializer}
+    declared = {i.name: read_type(i.type)[1] for i in graph.input if i.name not in params}
+    return unbind_inputs(declared, given)
+
+
+def reopen(
+    file: Path, given: Shapes, free: Shapes, plan: Plan, *, locked: Sequence[str] = (), exact: bool = False
+) -> Reopened:
+    """Put a plan on a file loaded with sizes free.
+
+    Args:
+        given: the shapes that the user gave, `free` those of `free_shapes`.
+
+    Raises:
+        ModelError, PlanError, UsageError, VerificationError: the channels are not the same with sizes free.
+    """
+    from amcc.frontends.load import load
+
+    channels = analyze(load(file, input_shapes=free), locked=locked, exact=exact)
+    removal = removal_of(plan, channels)
+    pure = shrink(channels, removal)
+    check_shapes(pure)
+    return Reopened(file, given, free, channels, removal, pure)
+
+
+def spelled(shapes: Shapes) -> str:
+    """Shapes as people write them: `x [1, 3, 32, 32]`."""
+    return ", ".join(f"{name} {spell(shape)}" for name, shape in shapes.items())
+
+
+def _run(graph: Graph) -> None:
+    """Run a graph on some inputs.
+
+    Raises:
+        ModelError: ONNX Runtime cannot.
+    """
+    session = Session(graph)
+
+    def every(data: Dataset) -> None:
+        for feeds in data.runs():
+            session.run(feeds)
+
+    that_runs(graph, _SAMPLES, every)
+
+
+def _fixed(given: Shapes, free: Shapes) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (name, axis)
+        for name, shape in given.items()
+        for axis, (new, dim) in enumerate(zip(shape, free[name], strict=True))
+        if isinstance(new, int) and isinstance(dim, str) and (axis, new) != (0, 1)
+    )
+
+
+def _others(given: Shapes, places: Sequence[tuple[str, int]]) -> Iterator[dict[str, Shape]]:
+    """Sizes twice and half as large, of all free dimensions, then of one after another."""
+    sizes = {(name, axis): int(given[name][axis]) for name, axis in places}
+    double = {place: 2 * n for place, n in sizes.items()}
+    half = {place: n // 2 if n > 1 else 2 for place, n in sizes.items()}
+    small_first = all(n % _COMMON_STRIDE == 0 for n in sizes.values())
+    tries = [half, double] if small_first else [double, half]
+    if len(places) > 1:
+        tries += [{place: double[place]} for place in places]
+    for changed in tries[:_MOST_SIZES]:
+        yield {
+            name: tuple(changed.get((name, axis), dim) for axis, dim in enumerate(shape))
+            for name, shape in given.items()
+        }
