@@ -53,8 +53,12 @@ class Batching:
     def feeds(self, inputs: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
         """What a run over samples `start` to `stop` takes; of stacked samples, the first of these."""
         if self.stacked:
-            return {name: array[start] for name, array in inputs.items()}
+            return {name: np.asarray(array[start]) for name, array in inputs.items()}
         return self.take(inputs, slice(start, stop))
+
+    def count_in(self, feeds: Mapping[str, Array]) -> int:
+        """The number of samples in what a run takes."""
+        return 1 if self.stacked else self.count(feeds)
 
     @property
     def alone(self) -> bool:

@@ -134,6 +134,14 @@ def beside_a_fixed_number() -> Built:
     return model(nodes, {"x": ["batch", 8], "y": [6, 8]}, ["z", "g"], params | more_params), {"x": (9, 8), "y": (6, 8)}
 
 
+def fixed_and_unequal_with_a_scalar() -> Built:
+    made, shapes = only_fixed_and_unequal()
+    made.graph.node.append(node("Mul", ["z", "scale"], "scaled"))
+    made.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, []))
+    made.graph.output.append(helper.make_tensor_value_info("scaled", TensorProto.FLOAT, None))
+    return made, {**shapes, "scale": ()}
+
+
 def two_symbols() -> Built:
     nodes, params = perceptron("x", "h", "w")
     more, more_params = perceptron("y", "g", "v")
@@ -154,6 +162,7 @@ CASES: list[Callable[[], Built]] = [
     bias_of_no_batch,
     picture_beside_a_table,
     only_fixed_and_unequal,
+    fixed_and_unequal_with_a_scalar,
     unused_inputs,
     unused_beside_a_symbol,
     a_scalar,
@@ -329,7 +338,7 @@ def test_scores_see_every_sample_and_every_output(case: Callable[[], Built], tmp
         chosen = np.minimum(np.arange(start, start + size), 5)
         feeds = made.batching.take(made.inputs, chosen)
         if made.batching.stacked:
-            feeds = {name: array[0] for name, array in feeds.items()}
+            feeds = {name: np.asarray(array[0]) for name, array in feeds.items()}
         session = runtime(path)
         for name, expected in zip(graph.outputs, session.run(None, feeds), strict=True):
             rows = seen[name][start : min(start + size, 6)]

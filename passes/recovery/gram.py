@@ -116,7 +116,7 @@ def calibrate(
         session = Session(graph, outputs=names, threads=threads)
         for number, feeds in enumerate(chunks(graph, inputs, names, limit=limit)):
             values = session.run(feeds)
-            samples += 1 if how.stacked else how.count(feeds)
+            samples += how.count_in(feeds)
             for key, (first, *_) in by_rows.items():
                 rng = generator(seed, first.node.name, number)
                 grams[key].add(first, values[first.x], values[first.y].shape, positions, rng)

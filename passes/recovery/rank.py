@@ -56,7 +56,7 @@ def weigh(
         session = Session(of, threads=threads)
         parts = []
         for feeds in chunks(graph, statistics.probes, graph.outputs):
-            found, count = session.run(feeds), how.count(feeds)
+            found, count = session.run(feeds), how.count_in(feeds)
             parts.append([how.samples_first(graph.values[n].shape, found[n], count) for n in graph.outputs])
         return [np.concatenate(arrays).astype(np.float64) for arrays in zip(*parts, strict=True)]
 
