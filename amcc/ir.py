@@ -34,11 +34,13 @@ class Opaque:
         kind: what it is, for people (`"GRAPH"`).
         data: the serialised `onnx.AttributeProto`.
         captures: names of outer values that a body reads.
+        why: for people, why a body is carried unread; "" where nobody has tried to read it.
     """
 
     kind: str
     data: bytes
     captures: tuple[str, ...] = ()
+    why: str = ""
 
 
 Attribute = int | float | str | bytes | tuple[Any, ...] | Array | Opaque

@@ -7,7 +7,7 @@ results afterwards; what stands at the removed indices then is nobody's business
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,20 +83,20 @@ def masked_file(
     """The user's file with masks put in; None if it holds other nodes than the graph (functions, old opsets).
 
     Args:
-        watched: values to give back as well.
+        watched: values to give back as well, as far as they are not made in a body.
     """
     import onnx_graphsurgeon as gs
 
     from amcc.frontends.onnx_file import read_model
 
     surgeon = gs.import_onnx(read_model(path))
-    makers = {output.name: node for node in surgeon.nodes for output in node.outputs}
-    everything = surgeon.tensors()
+    makers = _makers(surgeon)
     for edit in _edits(channels, removal):
-        target = makers.get(next(filter(None, edit.node.outputs)))
-        if target is None or target.op != edit.node.op:
+        made = makers.get(next(filter(None, edit.node.outputs)))
+        if made is None or made.node.op != edit.node.op:
             return None
-        known = ChainMap({}, everything)
+        target = made.node
+        known: ChainMap[str, gs.Tensor] = ChainMap({}, made.visible)
         for name, tensor in zip(edit.node.inputs, target.inputs, strict=False):
             if name not in known and _holds(tensor, channels.graph.params.get(name)):
                 known[name] = tensor
@@ -120,19 +120,41 @@ def masked_file(
         for step in steps:
             inputs, outputs = [known[n] for n in step.inputs], [known[n] for n in step.outputs]
             added = gs.Node(step.op, step.name, dict(step.attributes), inputs, outputs, domain=step.domain or None)
-            surgeon.nodes.append(added)
+            made.graph.nodes.append(added)
     tensors, given = surgeon.tensors(), {output.name for output in surgeon.outputs}
     for name in watched:
+        if name in makers and makers[name].graph is not surgeon:
+            continue
         if name not in tensors:
             return None
         if name not in given:
             tensors[name].dtype = np.dtype(channels.graph.values[name].dtype)
             surgeon.outputs.append(tensors[name])
     surgeon.toposort()
-    if not all(_exportable(node) for node in surgeon.nodes):
+    if not all(_exportable(made.node) for made in makers.values()):
         return None
     masked: onnx.ModelProto = gs.export_onnx(surgeon, do_type_check=False)
     return masked
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A node of the file, the graph or body that holds it, and the tensors that can be read there."""
+
+    node: gs.Node
+    graph: gs.Graph
+    visible: dict[str, gs.Tensor]
+
+
+def _makers(graph: gs.Graph, outer: dict[str, gs.Tensor] | None = None) -> dict[str, _Made]:
+    """What makes each tensor, those of bodies included unless another has the same name."""
+    import onnx_graphsurgeon as gs
+
+    visible = {**(outer or {}), **graph.tensors()}
+    found = {output.name: _Made(node, graph, visible) for node in graph.nodes for output in node.outputs}
+    inner = [_makers(b, visible) for node in graph.nodes for b in node.attrs.values() if isinstance(b, gs.Graph)]
+    names = Counter(name for makers in (found, *inner) for name in makers)
+    return {name: made for makers in (found, *inner) for name, made in makers.items() if names[name] == 1}
 
 
 def _holds(tensor: gs.Tensor, array: Array | None) -> bool:

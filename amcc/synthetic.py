@@ -107,7 +107,7 @@ def _drawn(graph: Graph, name: str, samples: int, random: np.random.Generator, m
     if manner in ("zeros", "ones") and (is_float(dtype) or dtype.kind in "biu"):
         return np.full(shape, manner == "ones").astype(dtype)
     if dtype.kind == "b":
-        return random.random(shape) < 0.5
+        return np.asarray(random.random(shape) < 0.5)
     if dtype == np.uint8:
         return random.integers(0, 256, shape, dtype=np.uint8)
     if dtype.kind in "iu":

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from amcc import __version__
+from amcc.backends.bodies import described, node_protos
 from amcc.errors import OutputError
-from amcc.ir import Array, Graph, Value
-from amcc.passes.protos import element_type, node_proto, tensor_proto, type_proto
+from amcc.ir import Array, Graph
+from amcc.passes.protos import element_type, tensor_proto
 from amcc.passes.wire import is_plain, write_array, write_model
 
 if TYPE_CHECKING:
@@ -42,16 +43,16 @@ def build_model(graph: Graph, write_tensor: TensorWriter, *, value_info: bool = 
     from onnx import GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto
 
     proto = GraphProto(name=graph.name or "graph")
-    proto.node.extend(node_proto(node, graph.opsets.get(node.domain, 1)) for node in graph.nodes)
+    proto.node.extend(node_protos(graph))
     proto.initializer.extend(write_tensor(name, array) for name, array in graph.params.items())
-    proto.input.extend(_info(graph.values[name]) for name in graph.inputs)
+    proto.input.extend(described(graph.values[name]) for name in graph.inputs)
     if graph.ir_version < 4:  # every initializer was an input then
-        proto.input.extend(_info(graph.values[name]) for name in graph.params)
-    proto.output.extend(_info(graph.values[name]) for name in graph.outputs)
+        proto.input.extend(described(graph.values[name]) for name in graph.params)
+    proto.output.extend(described(graph.values[name]) for name in graph.outputs)
     if value_info:
-        described = {*graph.inputs, *graph.outputs, *graph.params}
-        inner = (graph.values[o] for node in graph.nodes for o in node.outputs if o and o not in described)
-        proto.value_info.extend(_info(value) for value in inner if value.dtype and value.shape is not None)
+        ends = {*graph.inputs, *graph.outputs, *graph.params}
+        inner = (graph.values[o] for node in proto.node for o in node.output if o and o not in ends)
+        proto.value_info.extend(described(value) for value in inner if value.dtype and value.shape is not None)
     return ModelProto(
         ir_version=graph.ir_version,
         opset_import=[OperatorSetIdProto(domain=d, version=v) for d, v in graph.opsets.items()],
@@ -60,15 +61,6 @@ def build_model(graph: Graph, write_tensor: TensorWriter, *, value_info: bool = 
         graph=proto,
         metadata_props=[StringStringEntryProto(key=k, value=v) for k, v in graph.metadata.items()],
     )
-
-
-def _info(value: Value) -> onnx.ValueInfoProto:
-    from onnx import ValueInfoProto
-
-    info = ValueInfoProto(name=value.name)
-    if value.dtype:
-        info.type.CopyFrom(type_proto(value.dtype, value.shape))
-    return info
 
 
 def write_onnx(graph: Graph, path: str | Path, *, external: bool | None = None) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from amcc.errors import ModelError
 from amcc.ir import Attribute, Opaque
+from amcc.passes.bodies import captured, inner_bodies
 
 if TYPE_CHECKING:
     import onnx
@@ -40,10 +40,10 @@ def read_attribute(proto: onnx.AttributeProto, reader: TensorReader, where: str)
     if kind == AttributeProto.STRINGS and proto.strings:
         return tuple(_decoded(s) for s in proto.strings)
     if kind in AttributeProto.AttributeType.values() and kind != AttributeProto.UNDEFINED:
-        captures = tuple(dict.fromkeys(name for body in _bodies(proto) for name in captured(body)))
+        captures = tuple(dict.fromkeys(name for body in inner_bodies(proto) for name in captured(body)))
         inlined = AttributeProto()
         inlined.CopyFrom(proto)
-        for body in _bodies(inlined):
+        for body in inner_bodies(inlined):
             _embed(body, reader, where)
         return Opaque(AttributeProto.AttributeType.Name(kind), inlined.SerializeToString(deterministic=True), captures)
     raise ModelError(f"attribute '{proto.name}' has the unknown type {kind}", where=where)
@@ -54,27 +54,6 @@ def _decoded(text: bytes) -> str | bytes:
         return text.decode()
     except UnicodeDecodeError:
         return text
-
-
-def _bodies(proto: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    from onnx import AttributeProto
-
-    if proto.type == AttributeProto.GRAPH:
-        yield proto.g
-    yield from proto.graphs
-
-
-def captured(body: onnx.GraphProto) -> list[str]:
-    """Names that a body reads and does not make itself, bodies within bodies included."""
-    made = {i.name for i in body.input} | {t.name for t in body.initializer}
-    made |= {t.values.name for t in body.sparse_initializer}
-    read: dict[str, None] = {}
-    for node in body.node:
-        inner = (name for a in node.attribute for b in _bodies(a) for name in captured(b))
-        read.update(dict.fromkeys(name for name in (*node.input, *inner) if name and name not in made))
-        made.update(node.output)
-    read.update(dict.fromkeys(o.name for o in body.output if o.name and o.name not in made))
-    return list(read)
 
 
 def _embed(body: onnx.GraphProto, reader: TensorReader, where: str) -> None:
@@ -94,5 +73,5 @@ def _embed(body: onnx.GraphProto, reader: TensorReader, where: str) -> None:
         for attribute in node.attribute:
             for tensor in (attribute.t, *attribute.tensors):
                 embed(tensor)
-            for inner in _bodies(attribute):
+            for inner in inner_bodies(attribute):
                 _embed(inner, reader, where)

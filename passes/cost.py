@@ -1,7 +1,8 @@
 """What a network costs, before and after a cut, in exact integers.
 
 MACs are multiply-accumulates of convolutions and matrix products, one MAC one FLOP as AMC counts them
-(He et al. 2018, section 3.2), for one sample. `params` counts the elements of trained parameters, floats or
+(He et al. 2018, section 3.2), for one sample: of both sides of a condition, and of every step of a loop, as far as
+the number of steps is known. `params` counts the elements of trained parameters, floats or
 quantised, and `size` their bytes.
 """
 
@@ -20,6 +21,7 @@ from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.integers import is_weight, stored_bits
 from amcc.passes.ragged import Ragged, ascending, distinct, ranked, runs
+from amcc.passes.regions import repeats
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.rule import Monomial, Place
 
@@ -67,7 +69,11 @@ def _bytes(graph: Graph, name: str) -> int:
 def _macs(graph: Graph) -> list[tuple[Node, tuple[Monomial, ...]]]:
     unknown = graph.unranked
     known = [n for n in graph.nodes if not unknown or unknown.isdisjoint((*n.reads, *n.outputs[:1]))]
-    return [(node, monomials) for node in known if (monomials := rule_of(node).macs(graph, node))]
+    found = [(node, monomials) for node in known if (monomials := rule_of(node).macs(graph, node))]
+    times = repeats(graph)
+    if not times:
+        return found
+    return [(n, tuple(Monomial(m.coefficient * times[n.name], m.axes) for m in each)) for n, each in found]
 
 
 def _value(graph: Graph, monomial: Monomial) -> int:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from amcc.ir import Attribute, Dim, Node, Shape
 from amcc.passes import dims
+from amcc.passes.branches import DOMAIN
+from amcc.passes.control_types import CONTROL_TYPES
 from amcc.passes.protos import node_proto, read_type, schema, type_proto
 
 Type = tuple[str, Shape | None]
@@ -286,6 +288,7 @@ TYPES: Mapping[tuple[str, str], Infer] = MappingProxyType(
     {
         **{("com.microsoft", op): infer for op, infer in _MICROSOFT.items()},
         **{("com.microsoft.nchwc", op): infer for op, infer in _NCHWC.items()},
+        **{(DOMAIN, op): infer for op, infer in CONTROL_TYPES.items()},
         ("", "GroupNormalization"): _as_first,
         ("", "LayerNormalization"): _normalised,
         ("", "MeanVarianceNormalization"): _as_first,

@@ -37,12 +37,14 @@ class Interpreter:
 
     Attributes:
         folded: the new parameters: outputs of nodes that were folded away, and targets of Reshapes.
+        faulty: names of nodes that contradict themselves, as their own inference says, whatever the batch is.
     """
 
     def __init__(self, graph: Graph, probes: Sequence[Probe], *, fold_params: bool) -> None:
         from onnx import helper
 
         self.folded: dict[str, Array] = {}
+        self.faulty: set[str] = set()
         self._graph = graph
         self._probes = probes
         self._fold_params = fold_params
@@ -143,6 +145,8 @@ class Interpreter:
                 ir_version=max(self._graph.ir_version, 4),
             )
         except Exception:  # the model contradicts itself, or the operator's inference has a fault: unknown
+            if all(self._types[name][0] is self._types[name][-1] for name in node.reads):
+                self.faulty.add(node.name)
             return {}
 
     def _show(self, name: str, probe: int) -> onnx.TensorProto | None:

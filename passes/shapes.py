@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from amcc.ir import Graph, Node, Shape, Value, verify
 from amcc.passes.branches import without_known_branches
+from amcc.passes.flatten import carrying, flattened, is_body_unread
 from amcc.passes.inputs import bind_inputs
 from amcc.passes.interpret import Interpreter
 from amcc.passes.probing import probes
@@ -16,10 +17,10 @@ from amcc.passes.sequences import without_sequences
 def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold_params: bool = True) -> Graph:
     """The graph with every shape that can be known, constants folded and dead code removed.
 
-    Sequences of tensors are spelled without them, an If of a known condition as its branch. Only the leading
-    dimension of an input may stay dynamic unasked. A shape that cannot be known stays what the graph says it
-    is, or None. A node that becomes a constant leaves a parameter of its output's name; an Identity of a
-    parameter leaves the parameter.
+    Sequences of tensors are spelled without them, an If of a known condition as its branch, other bodies as
+    `passes.flatten` says. Only the leading dimension of an input may stay dynamic unasked. A shape that cannot be
+    known stays what the graph says it is, or None. A node that becomes a constant leaves a parameter of its output's
+    name; an Identity of a parameter leaves the parameter.
 
     Args:
         input_shapes: sizes for dynamic dimensions of inputs; see `passes.inputs.bind_inputs`.
@@ -34,15 +35,33 @@ def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold
     inferred = _interpreted(graph, fold_params)
     while (spelled := without_known_branches(inferred)) is not inferred:
         inferred = _interpreted(spelled, fold_params)
+    inferred = _flattened(inferred, fold_params)
     if (spelled := without_sequences(inferred)) is not inferred:
         inferred = _interpreted(spelled, fold_params)
     verify(inferred, after="shape inference")
     return inferred
 
 
-def _interpreted(graph: Graph, fold_params: bool) -> Graph:
+def _flattened(graph: Graph, fold_params: bool) -> Graph:
+    """The graph with bodies as nodes among the others, as far as they can be read and fit the inputs."""
+    while any(map(is_body_unread, graph.nodes)):
+        flat = flattened(graph)
+        faulty: set[str] = set()
+        inferred = _interpreted(flat.graph, fold_params, faulty)
+        if misfits := flat.misfits(inferred, faulty):
+            graph = carrying(graph, misfits)
+            continue
+        graph = inferred
+        while (spelled := without_known_branches(graph)) is not graph:
+            graph = _interpreted(spelled, fold_params)
+    return graph
+
+
+def _interpreted(graph: Graph, fold_params: bool, faulty: set[str] | None = None) -> Graph:
     interpreter = Interpreter(graph, probes(graph), fold_params=fold_params)
     nodes = tuple(node for node in map(interpreter.visit, graph.nodes) if node is not None)
+    if faulty is not None:
+        faulty |= interpreter.faulty
     params = {**graph.params, **interpreter.folded}
     values = {name: interpreter.describe(value) for name, value in graph.values.items()}
     values.update((name, Value(name, array.dtype.name, array.shape)) for name, array in params.items())

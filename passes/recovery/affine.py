@@ -14,6 +14,7 @@ import numpy as np
 
 from amcc.ir import Array, Graph, Node
 from amcc.passes.recovery.linear import Linear
+from amcc.passes.regions import closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,14 @@ class Tail:
 
 
 def tail(graph: Graph, linear: Linear) -> Tail:
-    """Follow a linear node's output as long as one node alone reads it."""
+    """Follow a linear node's output as long as one node alone reads it, and not into a loop."""
     value, axis = linear.y, linear.y_axis
     size = cast(int, graph.shape(value)[axis])
     scale, shift = np.ones(size), np.zeros(size)
-    holder, factor = "", None
+    holder, factor, shut = "", None, closed(graph)
     while True:
         readers = graph.consumers.get(value, ())
-        if len(readers) != 1 or value in graph.outputs:
+        if len(readers) != 1 or value in graph.outputs or readers[0].name in shut:
             break
         node = readers[0]
         found = _step(graph, node, value, axis, size)

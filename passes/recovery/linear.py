@@ -16,6 +16,7 @@ import numpy as np
 
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.model import Channels
+from amcc.passes.regions import closed
 
 OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -102,9 +103,12 @@ def linears(graph: Graph) -> dict[str, Linear]:
     """Every linear node with a weight of its own, by node name, in the graph's order.
 
     Left out are weights that several nodes read (changing one node would change another), weights that
-    are computed from more than a transposition, and operands with a batch of matrices.
+    are computed from more than a transposition, operands with a batch of matrices, and nodes that cannot be run at
+    will (`passes.regions.closed`).
     """
-    found = (_linear(graph, node) for node in graph.nodes if node.op in OPS and node.domain in ("", "ai.onnx"))
+    shut = closed(graph)
+    nodes = (n for n in graph.nodes if n.op in OPS and n.domain in ("", "ai.onnx") and n.name not in shut)
+    found = (_linear(graph, node) for node in nodes)
     return {linear.node.name: linear for linear in found if linear is not None}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from amcc.ir import Graph, Node
+from amcc.passes.regions import closed
 
 
 def front_to_back(graph: Graph) -> list[Node]:
@@ -30,7 +31,17 @@ def front_to_back(graph: Graph) -> list[Node]:
         before = {graph.producers[name].name: graph.producers[name] for name in node.reads if name in graph.producers}
         deepest_first = sorted(before.values(), key=lambda n: -depth[n.name])
         stack.extend((n, False) for n in deepest_first if n.name not in done)
-    return order
+    return _in_one_piece(graph, order)
+
+
+def _in_one_piece(graph: Graph, order: list[Node]) -> list[Node]:
+    """The same order with what cannot be run at will, a loop say, in one piece: nothing is repaired within it."""
+    shut = closed(graph)
+    pieces: dict[str, list[Node]] = {}
+    for node in order:
+        if node.name in shut:
+            pieces.setdefault(shut[node.name], []).append(node)
+    return [n for node in order for n in (pieces.get(node.name, ()) if node.name in shut else (node,))]
 
 
 def _depths(graph: Graph) -> dict[str, int]:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from amcc.passes.rules import (
     attention,
+    control,
     convolution,
     einsum,
     indexing,
@@ -49,6 +50,7 @@ RULES = MappingProxyType(
         **recurrent.RULES,
         **quantized.RULES,
         **microsoft.RULES,
+        **control.RULES,
     }
 )
 

@@ -14,7 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from amcc.ir import Graph, Node
+from amcc.ir import Graph, Node, Opaque
 
 if TYPE_CHECKING:
     from amcc.passes.channels.relation import Relation
@@ -76,6 +76,9 @@ def _why_locked(node: Node) -> str:
     from amcc.passes.rules.locked import LOCKED
 
     op = label(node)
+    carried = next((a.why for a in node.attributes.values() if isinstance(a, Opaque) and a.why), "")
+    if op in ("If", "Loop", "Scan") and carried:
+        return f"{LOCKED[op]}, which stays as it is: {carried}"
     return LOCKED.get(op) or f"no rule for {'this form of' if op in _rules() else 'operator'} {op}"
 
 

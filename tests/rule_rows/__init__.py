@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rule_rows import attention, basic, convolution, microsoft, norms, quantized, recurrent, vision
+from tests.rule_rows import attention, basic, control, convolution, microsoft, norms, quantized, recurrent, vision
 from tests.rule_rows.row import Row
 
 ROWS: dict[str, Row] = {
@@ -14,6 +14,7 @@ ROWS: dict[str, Row] = {
     **microsoft.ROWS,
     **quantized.ROWS,
     **convolution.ROWS,
+    **control.ROWS,
 }
 
 __all__ = ["ROWS", "Row"]
