@@ -19,7 +19,7 @@ import numpy as np
 from amcc.backends.runtime import Session
 from amcc.certificate import TOLERANCE, Certificate, certify, difference
 from amcc.data import Dataset
-from amcc.errors import ModelError, VerificationError
+from amcc.errors import ModelError, PlanError, VerificationError
 from amcc.ir import Graph, Shape
 from amcc.passes.channels import Channels, Removal, analyze
 from amcc.passes.inputs import bind_inputs, spell, unbind_inputs
@@ -36,7 +36,7 @@ _SAME = 1e-5
 """Relative difference between the fixed network and the reopened one; a tenth of other tolerances than float32's."""
 _COMMON_STRIDE = 64
 """Half of a multiple of this is still one of the strides that networks have."""
-_MOST_SIZES = 6
+_MOST_ALONE = 4
 
 
 @dataclass(frozen=True)
@@ -148,13 +148,23 @@ def free_shapes(file: Path, given: Shapes) -> dict[str, Shape]:
     return unbind_inputs(declared, given)
 
 
+def variants(given: Shapes, free: Shapes) -> Iterator[Shapes]:
+    """Everything free, then one free size after another alone, where there are several."""
+    yield free
+    names = tuple(dict.fromkeys(free[name][axis] for name, axis in _fixed(given, free)))
+    if 1 < len(names) <= _MOST_ALONE:
+        sizes = {free[name][axis]: given[name][axis] for name, axis in _fixed(given, free)}
+        for own in names:
+            yield {n: tuple(d if d == own else sizes.get(d, d) for d in shape) for n, shape in free.items()}
+
+
 def reopen(
     file: Path, given: Shapes, free: Shapes, plan: Plan, *, locked: Sequence[str] = (), exact: bool = False
 ) -> Reopened:
     """Put a plan on a file loaded with sizes free.
 
     Args:
-        given: the shapes that the user gave, `free` those of `free_shapes`.
+        given: the shapes that the user gave, `free` those of `free_shapes` or `variants`.
 
     Raises:
         ModelError, PlanError, UsageError, VerificationError: the channels are not the same with sizes free.
@@ -162,7 +172,10 @@ def reopen(
     from amcc.frontends.load import load
 
     channels = analyze(load(file, input_shapes=free), locked=locked, exact=exact)
-    removal = removal_of(plan, channels)
+    try:
+        removal = removal_of(plan, channels)
+    except PlanError as error:
+        raise PlanError(f"with sizes free its channels are others: {error.message}", where=error.where) from None
     pure = shrink(channels, removal)
     check_shapes(pure)
     return Reopened(file, given, free, channels, removal, pure)
@@ -205,8 +218,8 @@ def _others(given: Shapes, places: Sequence[tuple[str, int]]) -> Iterator[dict[s
     small_first = all(n % _COMMON_STRIDE == 0 for n in sizes.values())
     tries = [half, double] if small_first else [double, half]
     if len(places) > 1:
-        tries += [{place: double[place]} for place in places]
-    for changed in tries[:_MOST_SIZES]:
+        tries += [{place: double[place]} for place in places[:_MOST_ALONE]]
+    for changed in tries:
         yield {
             name: tuple(changed.get((name, axis), dim) for axis, dim in enumerate(shape))
             for name, shape in given.items()

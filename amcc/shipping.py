@@ -19,7 +19,7 @@ from amcc.passes.channels import Removal
 from amcc.passes.rewrite import check_shapes, shrink
 from amcc.plan import Plan
 from amcc.planning import describe
-from amcc.reopened import free_shapes, reopen, spelled
+from amcc.reopened import Reopened, free_shapes, reopen, spelled, variants
 from amcc.settings import Artifact
 from amcc.shipment import Shipment, summarize
 from amcc.stages import Notes, candidate
@@ -129,28 +129,35 @@ def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tupl
         return None, ()
     if not (free := free_shapes(subject.file, given)):
         return None, ()
-    real = None if study.splits.search.synthetic else study.splits.search
+    why, takes = "", {name: final.shape(name) for name in given}
+    found: tuple[Graph | None, tuple[FreeLine, ...]] = (None, ())
     with study.clock.phase("sizes", "keeping sizes free"):
-        try:
-            cut = reopen(subject.file, given, free, plan, locked=settings.lock, exact=settings.exact)
-            graph = cut.with_weights(pure, final)
-            cut.demand_same(graph, final, samples=real)
-            if (other := cut.elsewhere()) is not None:
-                cut.certify(cut.pure, other).demand()
-            _check_as_file(graph, subject.file)
-        except AmccError as error:
-            why = error.message
-        except Exception as error:  # the fixed network is sound, whatever went wrong here
-            why = f"a fault of amcc, {type(error).__name__}: {error}"
-        else:
-            checked = [sizes for sizes in (given, other) if sizes]
-            lines = (
-                FreeLine(input=name, shape=shape, checked=tuple(sizes[name] for sizes in checked))
-                for name, shape in cut.inputs.items()
-            )
-            return graph, tuple(lines)
-    study.notes.add(f"model.onnx takes inputs of the given size only, {spelled(given)}: {why}")
-    return None, ()
+        for variant in variants(given, free):
+            try:
+                cut = reopen(subject.file, given, variant, plan, locked=settings.lock, exact=settings.exact)
+                found = _checked(cut, study, pure, final)
+            except AmccError as error:
+                why = why or (f"{error.message} ({error.where})" if error.where else error.message)
+            except Exception as error:  # the fixed network is sound, whatever went wrong here
+                why = why or f"a fault of amcc, {type(error).__name__}: {error}"
+            else:
+                takes = cut.inputs
+                break
+    if why:
+        study.notes.add(f"model.onnx takes {spelled(takes)} only: {why}")
+    return found
+
+
+def _checked(cut: Reopened, study: Study, pure: Graph, final: Graph) -> tuple[Graph, tuple[FreeLine, ...]]:
+    graph = cut.with_weights(pure, final)
+    cut.demand_same(graph, final, samples=None if study.splits.search.synthetic else study.splits.search)
+    sizes = [cut.given]
+    if (other := cut.elsewhere()) is not None:
+        cut.certify(cut.pure, other).demand()
+        sizes.append(other)
+    _check_as_file(graph, cut.file)
+    lines = (FreeLine(input=n, shape=s, checked=tuple(at[n] for at in sizes)) for n, s in cut.inputs.items())
+    return graph, tuple(lines)
 
 
 def _check_as_file(graph: Graph, original: Path) -> None:
