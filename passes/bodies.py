@@ -46,13 +46,21 @@ def unreadable(body: onnx.GraphProto) -> Why | None:
     return None
 
 
+class Names:
+    """The names of a graph's values and nodes, and those that are added."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.values = set(graph.values)
+        self.nodes = {node.name for node in graph.nodes}
+
+
 class Inlined:
     """The parts of bodies of one node.
 
-    Names that the graph does not have stay; others get the node's in front.
+    Names that nobody has stay; others get the node's in front.
 
     Args:
-        graph: in which the node is.
+        names: that are taken; new ones join them.
         within: the node's name.
 
     Attributes:
@@ -61,13 +69,12 @@ class Inlined:
         params: the bodies' constants.
     """
 
-    def __init__(self, graph: Graph, within: str) -> None:
+    def __init__(self, names: Names, within: str) -> None:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         self.params: dict[str, Array] = {}
-        self._graph = graph
+        self._taken = names
         self._within = within
-        self._called = {node.name for node in graph.nodes}
 
     def add(self, body: onnx.GraphProto, given: Mapping[str, str] | None = None, source: str = "") -> tuple[str, ...]:
         """Read a body; gives the names of its results.
@@ -94,13 +101,13 @@ class Inlined:
             for name in filter(None, inner.output):
                 names[name] = self.value(name, *described.get(name, ("", None)))
             outputs = tuple(names[name] if name else "" for name in inner.output)
-            called = self._call(inner.name or f"{inner.op_type}/{number}")
+            called = self._free(inner.name or f"{self._within}/{inner.op_type}/{number}", self._taken.nodes)
             self.nodes.append(Node(called, inner.op_type, inputs, outputs, attributes, domain, inner.name or source))
         return tuple(names.get(result.name, result.name) for result in body.output)
 
     def value(self, name: str, dtype: str, shape: Any) -> str:
         """A new value; gives its name."""
-        own = name if self._is_free(name) else unused(f"{self._within}/{name}", self._graph.values, self.values)
+        own = self._free(name, self._taken.values)
         self.values[own] = Value(own, dtype, shape)
         return own
 
@@ -110,12 +117,9 @@ class Inlined:
         self.params[own] = frozen(array)
         return own
 
-    def _is_free(self, name: str) -> bool:
-        return name not in self._graph.values and name not in self.values
-
-    def _call(self, name: str) -> str:
-        own = name if name not in self._called else unused(f"{self._within}/{name}", self._called)
-        self._called.add(own)
+    def _free(self, name: str, taken: set[str]) -> str:
+        own = unused(f"{self._within}/{name}", taken) if not name or name in taken else name
+        taken.add(own)
         return own
 
 

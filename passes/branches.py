@@ -8,7 +8,7 @@ is written (`passes.regions`).
 from __future__ import annotations
 
 from amcc.ir import Graph, Node
-from amcc.passes.bodies import Inlined, Why, body_of, replaced, unreadable
+from amcc.passes.bodies import Inlined, Names, Why, body_of, replaced, unreadable
 
 DOMAIN = "amcc"
 """Of operators that stand for control flow within amcc, and in no file."""
@@ -30,20 +30,21 @@ def operands(node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def without_known_branches(graph: Graph) -> Graph:
     """The graph with every If of a constant condition replaced by the nodes of its branch; itself if there is none."""
-    known = [node for node in graph.nodes if node.inputs and node.inputs[0] in graph.params]
+    known = [n for n in graph.nodes if (n.op == "If" or is_select(n)) and n.inputs[0] in graph.params]
+    if not known:
+        return graph
     spelled: dict[str, tuple[list[Node], Inlined]] = {}
+    names = Names(graph)
     for node in known:
         condition = bool(graph.params[node.inputs[0]].reshape(-1)[:1].any())
-        parts = Inlined(graph, node.name)
+        parts = Inlined(names, node.name)
         if is_select(node):
             results = operands(node)[0 if condition else 1]
-        elif node.op == "If" and not node.domain:
+        else:
             body = body_of(node, THEN if condition else ELSE)
             if unreadable(body):
                 continue
             results = parts.add(body, source=node.source)
-        else:
-            continue
         spelled[node.name] = (_called(node, parts, results), parts)
     return replaced(graph, spelled) if spelled else graph
 
@@ -72,12 +73,12 @@ def _called(node: Node, parts: Inlined, results: tuple[str, ...]) -> list[Node]:
     return called + [copy.replace(inputs=tuple(map(call, copy.inputs))) for copy in copies]
 
 
-def as_select(graph: Graph, node: Node) -> tuple[list[Node], Inlined] | Why:
+def as_select(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
     """An If as the nodes of both branches and a choice between their results, or why not."""
     bodies = body_of(node, THEN), body_of(node, ELSE)
     if why := next(filter(None, map(unreadable, bodies)), None):
         return why
-    parts = Inlined(graph, node.name)
+    parts = Inlined(names, node.name)
     results = [parts.add(body, source=node.source) for body in bodies]
     wanted = [number for number, output in enumerate(node.outputs) if output]
     if any(not branch[number] for branch in results for number in wanted):

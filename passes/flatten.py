@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amcc.ir import Graph, Node, Opaque
-from amcc.passes.bodies import Why, carried, replaced
+from amcc.passes.bodies import Names, Why, carried, replaced
 from amcc.passes.branches import as_select
 from amcc.passes.loops import as_region, changing, is_end
 
@@ -52,10 +52,11 @@ def flattened(graph: Graph) -> Flat:
     spelled = {}
     origin: dict[str, str] = {}
     whys: dict[str, Why] = {}
+    names = Names(graph)
     for node in graph.nodes:
         if not is_body_unread(node):
             continue
-        found = _WAYS[node.op](graph, node)
+        found = _WAYS[node.op](graph, node, names)
         if isinstance(found, str):
             whys[node.name] = found
             continue

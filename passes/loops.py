@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from amcc.ir import Dim, Graph, Node
 from amcc.passes import dims
-from amcc.passes.bodies import Inlined, Why, body_of, unreadable
+from amcc.passes.bodies import Inlined, Names, Why, body_of, unreadable
 from amcc.passes.branches import DOMAIN
 from amcc.passes.protos import read_type
 from amcc.passes.trips import known_trips
@@ -77,7 +77,7 @@ def changing(graph: Graph, end: Node) -> bool:
     return False
 
 
-def as_region(graph: Graph, node: Node) -> tuple[list[Node], Inlined] | Why:
+def as_region(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
     """A Loop or Scan as the nodes of its body between two that open and close it, or why not."""
     body = body_of(node, "body")
     if why := unreadable(body):
@@ -86,14 +86,14 @@ def as_region(graph: Graph, node: Node) -> tuple[list[Node], Inlined] | Why:
         return "a body draws random numbers"
     if node.op == "Scan" and graph.opset < _SCAN_SINCE:
         return "a Scan of the first form"
-    return _scan(graph, node) if node.op == "Scan" else _loop(graph, node)
+    return _scan(graph, node, names) if node.op == "Scan" else _loop(graph, node, names)
 
 
-def _loop(graph: Graph, node: Node) -> tuple[list[Node], Inlined] | Why:
+def _loop(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
     body, initial = body_of(node, "body"), node.inputs[2:]
     if len(body.input) != 2 + len(initial) or not all(initial):
         return "a state is left out"
-    parts = Inlined(graph, node.name)
+    parts = Inlined(names, node.name)
     kept = _changed(body, 2, len(initial), 1)
     entered, given = _entered(parts, body, 2, kept, initial)
     results = parts.add(body, given, node.source)
@@ -115,8 +115,8 @@ def _loop(graph: Graph, node: Node) -> tuple[list[Node], Inlined] | Why:
     return [begin, *parts.nodes, end, *copies], parts
 
 
-def _scan(graph: Graph, node: Node) -> tuple[list[Node], Inlined] | Why:
-    body, parts = body_of(node, "body"), Inlined(graph, node.name)
+def _scan(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
+    body, parts = body_of(node, "body"), Inlined(names, node.name)
     scanned = node.attributes["num_scan_inputs"]
     assert isinstance(scanned, int)
     count = len(node.inputs) - scanned
