@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amcc.ir import Graph, Node, Value, unused
-from amcc.passes.branches import ELSE, THEN, is_select, operands
+from amcc.passes.bodies import body_of
+from amcc.passes.branches import ELSE, THEN, WHOLE, is_select, operands
 from amcc.passes.loops import axes, is_begin, is_end, states
 from amcc.passes.protos import node_proto, type_proto
 from amcc.passes.regions import Place, has_regions, places
@@ -82,6 +83,9 @@ class _Writer:
         """A body; a result that it does not make itself, or gives twice, is copied."""
         from onnx import GraphProto, NodeProto
 
+        nodes = self._at.get(place, ())
+        if len(nodes) == 1 and nodes[0].op == WHOLE and nodes[0].outputs == tuple(results):
+            return body_of(nodes[0], "body")
         body = GraphProto(name=called, node=self.nodes(place))
         body.input.extend(described(self._graph.values[name]) for name in inputs)
         given: set[str] = set()

@@ -7,13 +7,21 @@ is written (`passes.regions`).
 
 from __future__ import annotations
 
-from amcc.ir import Graph, Node
+import dataclasses
+from collections.abc import Collection
+
+from amcc.ir import Graph, Node, Opaque
 from amcc.passes.bodies import Inlined, Names, Why, body_of, replaced, unreadable
+from amcc.passes.protos import read_type
 
 DOMAIN = "amcc"
 """Of operators that stand for control flow within amcc, and in no file."""
 
 SELECT = "Select"
+WHOLE = "Branch"
+"""A branch that does not fit the inputs, as one node: it is carried as it is."""
+
+MISFIT = "it does not fit the inputs"
 THEN, ELSE = "then_branch", "else_branch"
 
 
@@ -73,13 +81,22 @@ def _called(node: Node, parts: Inlined, results: tuple[str, ...]) -> list[Node]:
     return called + [copy.replace(inputs=tuple(map(call, copy.inputs))) for copy in copies]
 
 
-def as_select(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
-    """An If as the nodes of both branches and a choice between their results, or why not."""
+def as_select(graph: Graph, node: Node, names: Names, whole: Collection[int]) -> tuple[list[Node], Inlined] | Why:
+    """An If as the nodes of both branches and a choice between their results, or why not.
+
+    Args:
+        whole: the branches that do not fit the inputs.
+    """
     bodies = body_of(node, THEN), body_of(node, ELSE)
+    if len(whole) == len(bodies):
+        return MISFIT
     if why := next(filter(None, map(unreadable, bodies)), None):
         return why
     parts = Inlined(names, node.name)
-    results = [parts.add(body, source=node.source) for body in bodies]
+    results = [
+        _carried(node, parts, side) if side in whole else parts.add(body, source=node.source)
+        for side, body in enumerate(bodies)
+    ]
     wanted = [number for number, output in enumerate(node.outputs) if output]
     if any(not branch[number] for branch in results for number in wanted):
         return "a branch leaves a result out"
@@ -87,3 +104,15 @@ def as_select(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlin
     outputs = tuple(node.outputs[number] for number in wanted)
     select = Node(node.name, SELECT, (node.inputs[0], *chosen), outputs, domain=DOMAIN, source=node.source)
     return [*parts.nodes, select], parts
+
+
+def _carried(node: Node, parts: Inlined, side: int) -> tuple[str, ...]:
+    """A branch as one node; gives the names of its results."""
+    name = (THEN, ELSE)[side]
+    called, body = f"{node.name}/{name}", node.attributes[name]
+    assert isinstance(body, Opaque)
+    described = [read_type(result.type) for result in body_of(node, name).output]
+    results = tuple(parts.value(f"{called}/{k}", dtype, None) for k, (dtype, _) in enumerate(described))
+    attributes = {"body": dataclasses.replace(body, why=MISFIT)}
+    parts.nodes.append(Node(called, WHOLE, (), results, attributes, DOMAIN, node.source))
+    return results

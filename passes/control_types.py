@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from amcc.ir import Dim, Node, Shape
 from amcc.passes import dims
-from amcc.passes.loops import axes, states
+from amcc.passes.loops import MOST_AXES, axes, states
 
 Type = tuple[str, Shape | None]
 
@@ -29,7 +29,17 @@ def _loop_begin(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
     trips = node.attributes.get("trips", dims.UNKNOWN)
     assert isinstance(trips, int | str)
     iteration, condition = axes(node, "counters")
-    return [("int64", (trips,)), ("int64", (1,) * iteration), ("bool", (1,) * condition), *inputs[2:]]
+    return [("int64", (trips,)), ("int64", (1,) * iteration), ("bool", (1,) * condition), *_loosened(node, inputs[2:])]
+
+
+def _loosened(node: Node, states: Sequence[Type]) -> list[Type]:
+    """The types of states, without the lengths that differ from step to step."""
+    loose = axes(node, "loose") if "loose" in node.attributes else ()
+
+    def shape_of(number: int, shape: Shape) -> Shape:
+        return tuple(dims.UNKNOWN if number * MOST_AXES + a in loose else d for a, d in enumerate(shape))
+
+    return [(dtype, None if shape is None else shape_of(k, shape)) for k, (dtype, shape) in enumerate(states)]
 
 
 def _scan_begin(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
@@ -46,7 +56,7 @@ def _scan_begin(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
 def _end(node: Node, inputs: Sequence[Type]) -> Sequence[Type]:
     loop, count = node.op == "LoopEnd", states(node)
     (_, steps), carried = inputs[0], inputs[2 if loop else 1 :]
-    found = list(carried[:count])
+    found = _loosened(node, carried[:count])
     for number, (dtype, shape) in enumerate(carried[count:]):
         if shape is None or steps is None:
             found.append((dtype, None))

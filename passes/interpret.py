@@ -37,7 +37,7 @@ class Interpreter:
 
     Attributes:
         folded: the new parameters: outputs of nodes that were folded away, and targets of Reshapes.
-        faulty: names of nodes that contradict themselves, as their own inference says, whatever the batch is.
+        faulty: names of nodes that contradict themselves, as their own inference says.
     """
 
     def __init__(self, graph: Graph, probes: Sequence[Probe], *, fold_params: bool) -> None:
@@ -73,6 +73,10 @@ class Interpreter:
             return self._with_constant_target(node)
         self.folded.update((output, self._constants[output]) for output in outputs)
         return None
+
+    def contradictions(self) -> set[str]:
+        """The faulty nodes that contradict themselves whatever size a dynamic dimension has."""
+        return {node.name for node in self._graph.nodes if node.name in self.faulty and self._contradicts(node)}
 
     def describe(self, value: Value) -> Value:
         """The value with what the probes agree on."""
@@ -145,9 +149,28 @@ class Interpreter:
                 ir_version=max(self._graph.ir_version, 4),
             )
         except Exception:  # the model contradicts itself, or the operator's inference has a fault: unknown
-            if all(self._types[name][0] is self._types[name][-1] for name in node.reads):
-                self.faulty.add(node.name)
+            self.faulty.add(node.name)
             return {}
+
+    def _contradicts(self, node: Node) -> bool:
+        """Whether inference fails on the shapes as the graph will state them."""
+        from onnx import shape_inference
+
+        version = self._graph.opsets.get(node.domain, 1)
+        known = schema(node.op, node.domain, version)
+        if known is None:
+            return False
+        described = {name: self.describe(Value(name, "", None)) for name in node.reads}
+        types = {name: type_proto(value.dtype, value.shape) for name, value in described.items()}
+        contents = {
+            name: c for name in node.inputs if name in self._constants and (c := self._show(name, 0)) is not None
+        }
+        proto = node_proto(node, version)
+        try:
+            shape_inference.infer_node_outputs(known, proto, types, contents, opset_imports=self._opsets)
+        except Exception:  # whatever onnx raises
+            return True
+        return False
 
     def _show(self, name: str, probe: int) -> onnx.TensorProto | None:
         """A small known content, for operators whose output shape depends on it."""

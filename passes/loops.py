@@ -11,10 +11,10 @@ step changes (tf2onnx hands weights through) are read from outside instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from amcc.ir import Dim, Graph, Node
+from amcc.ir import Attribute, Dim, Graph, Node
 from amcc.passes import dims
 from amcc.passes.bodies import Inlined, Names, Why, body_of, unreadable
 from amcc.passes.branches import DOMAIN
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BEGINS = ("LoopBegin", "ScanBegin")
 ENDS = ("LoopEnd", "ScanEnd")
+MOST_AXES = 64  # of a tensor: numpy's own limit
 _SCAN_SINCE = 9  # before, Scan has a batch axis of its own
 
 # What gives other numbers in every step although it reads nothing of the body.
@@ -61,24 +62,28 @@ def steps(graph: Graph, begin: Node) -> Dim:
     return graph.shape(begin.outputs[0])[0]
 
 
-def changing(graph: Graph, end: Node) -> bool:
-    """Whether a state's type differs from one step to the next."""
-    begin = graph.producers[end.inputs[0]]
+def changing(graph: Graph, end: Node) -> frozenset[int] | None:
+    """The axes of states whose length differs from step to step (see `as_region`); None where it is more than that."""
+    begin, found = graph.producers[end.inputs[0]], set[int]()
     first = 1 if begin.op == "ScanBegin" else 3
     extra = 1 if end.op == "ScanEnd" else 2
     for number in range(states(end)):
         before, after = graph.values[begin.outputs[first + number]], graph.values[end.inputs[extra + number]]
         if before.dtype != after.dtype or before.shape is None or after.shape is None:
-            return True
+            return None
         if len(before.shape) != len(after.shape):
-            return True
-        if any(a not in (b, dims.UNKNOWN) for a, b in zip(before.shape, after.shape, strict=True)):
-            return True
-    return False
+            return None
+        unlike = (a not in (b, dims.UNKNOWN) for a, b in zip(before.shape, after.shape, strict=True))
+        found |= {number * MOST_AXES + axis for axis, differs in enumerate(unlike) if differs}
+    return frozenset(found) if end.op == "LoopEnd" or not found else None
 
 
-def as_region(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
-    """A Loop or Scan as the nodes of its body between two that open and close it, or why not."""
+def as_region(graph: Graph, node: Node, names: Names, loose: Collection[int]) -> tuple[list[Node], Inlined] | Why:
+    """A Loop or Scan as the nodes of its body between two that open and close it, or why not.
+
+    Args:
+        loose: axes of states whose length differs from step to step: axis a of state k is `k * MOST_AXES + a`.
+    """
     body = body_of(node, "body")
     if why := unreadable(body):
         return why
@@ -86,10 +91,10 @@ def as_region(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlin
         return "a body draws random numbers"
     if node.op == "Scan" and graph.opset < _SCAN_SINCE:
         return "a Scan of the first form"
-    return _scan(graph, node, names) if node.op == "Scan" else _loop(graph, node, names)
+    return _scan(graph, node, names) if node.op == "Scan" else _loop(graph, node, names, tuple(sorted(loose)))
 
 
-def _loop(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] | Why:
+def _loop(graph: Graph, node: Node, names: Names, loose: tuple[int, ...]) -> tuple[list[Node], Inlined] | Why:
     body, initial = body_of(node, "body"), node.inputs[2:]
     if len(body.input) != 2 + len(initial) or not all(initial):
         return "a state is left out"
@@ -101,17 +106,18 @@ def _loop(graph: Graph, node: Node, names: Names) -> tuple[list[Node], Inlined] 
     token = parts.value(f"{node.name}/steps", "int64", (dims.UNKNOWN,))
     ends = tuple(after[k] for k in kept)
     trips = known_trips(graph, node, parts, entered, go, [(initial[k], after[k]) for k in kept])
+    attributes: dict[str, Attribute] = {"states": len(kept), "loose": loose}
     begin = Node(
         f"{node.name}/begin",
         "LoopBegin",
         (node.input(0), node.input(1), *(initial[k] for k in kept)),
         (token, *entered),
-        {"states": len(kept), "counters": _counters(body), **({} if trips is None else {"trips": trips})},
+        {**attributes, "counters": _counters(body), **({} if trips is None else {"trips": trips})},
         DOMAIN,
         node.source,
     )
     outputs, copies = _left(parts, node, kept, initial, len(stacked))
-    end = Node(node.name, "LoopEnd", (token, go, *ends, *stacked), outputs, {"states": len(kept)}, DOMAIN, node.source)
+    end = Node(node.name, "LoopEnd", (token, go, *ends, *stacked), outputs, attributes, DOMAIN, node.source)
     return [begin, *parts.nodes, end, *copies], parts
 
 

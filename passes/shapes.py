@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from amcc.ir import Graph, Node, Shape, Value, verify
 from amcc.passes.branches import without_known_branches
-from amcc.passes.flatten import carrying, flattened, is_body_unread
+from amcc.passes.flatten import Findings, flattened, is_body_unread
 from amcc.passes.inputs import bind_inputs
 from amcc.passes.interpret import Interpreter
 from amcc.passes.probing import probes
@@ -32,40 +32,38 @@ def infer(graph: Graph, *, input_shapes: Mapping[str, Shape] | None = None, fold
     """
     if input_shapes or any(_open(graph.values[name]) for name in graph.inputs):
         graph = bind_inputs(graph, input_shapes or {})
-    inferred = _interpreted(graph, fold_params)
+    inferred, _ = _interpreted(graph, fold_params)
     while (spelled := without_known_branches(inferred)) is not inferred:
-        inferred = _interpreted(spelled, fold_params)
+        inferred, _ = _interpreted(spelled, fold_params)
     inferred = _flattened(inferred, fold_params)
     if (spelled := without_sequences(inferred)) is not inferred:
-        inferred = _interpreted(spelled, fold_params)
+        inferred, _ = _interpreted(spelled, fold_params)
     verify(inferred, after="shape inference")
     return inferred
 
 
 def _flattened(graph: Graph, fold_params: bool) -> Graph:
     """The graph with bodies as nodes among the others, as far as they can be read and fit the inputs."""
-    while any(map(is_body_unread, graph.nodes)):
-        flat = flattened(graph)
-        faulty: set[str] = set()
-        inferred = _interpreted(flat.graph, fold_params, faulty)
-        if misfits := flat.misfits(inferred, faulty):
-            graph = carrying(graph, misfits)
-            continue
-        graph = inferred
-        while (spelled := without_known_branches(graph)) is not graph:
-            graph = _interpreted(spelled, fold_params)
-    return graph
+    findings = Findings()
+    while True:
+        flat, faulty = graph, set[str]()
+        while any(map(is_body_unread, flat.nodes)):
+            flat, faulty = _interpreted(flattened(flat, findings), fold_params)
+            while (spelled := without_known_branches(flat)) is not flat:
+                flat, faulty = _interpreted(spelled, fold_params)
+        if not findings.learn(flat, faulty):
+            return flat
 
 
-def _interpreted(graph: Graph, fold_params: bool, faulty: set[str] | None = None) -> Graph:
+def _interpreted(graph: Graph, fold_params: bool) -> tuple[Graph, set[str]]:
+    """The graph as one walk leaves it, and the names of nodes that contradict themselves."""
     interpreter = Interpreter(graph, probes(graph), fold_params=fold_params)
     nodes = tuple(node for node in map(interpreter.visit, graph.nodes) if node is not None)
-    if faulty is not None:
-        faulty |= interpreter.faulty
     params = {**graph.params, **interpreter.folded}
     values = {name: interpreter.describe(value) for name, value in graph.values.items()}
     values.update((name, Value(name, array.dtype.name, array.shape)) for name, array in params.items())
-    return _without_unread(graph.replace(nodes=nodes, params=params, values=values)).live()
+    found = _without_unread(graph.replace(nodes=nodes, params=params, values=values)).live()
+    return found, interpreter.contradictions()
 
 
 def _open(value: Value) -> bool:

@@ -39,7 +39,17 @@ def _relate_loop_begin(r: Relation, node: Node) -> None:
     for value in filter(None, node.inputs[:2]):
         r.all_axes(value)
     for before, state in zip(node.inputs[2:], inside, strict=True):
-        r.set(state, r.all_axes(before))
+        r.set(state, _of_one_length(r, before, state))
+
+
+def _of_one_length(r: Relation, before: str, after: str) -> list[Axis]:
+    """The axes of a state as they go on; those whose length differs from step to step are locked."""
+    found = r.all_axes(before)
+    for axis, (n, m) in enumerate(zip(r.shape(before), r.shape(after), strict=True)):
+        if n != m:
+            r.lock(found[axis], (before, axis), "a state whose length differs from step to step")
+            found[axis] = None
+    return found
 
 
 def _relate_scan_begin(r: Relation, node: Node) -> None:
@@ -63,7 +73,7 @@ def _relate_end(r: Relation, node: Node) -> None:
         r.all_axes(value)
     carried, stacked = node.inputs[first : first + count], node.inputs[first + count :]
     for before, after, output in zip(begin.outputs[3 if loop else 1 :], carried, node.outputs, strict=False):
-        inside = r.all_axes(before)
+        inside = _of_one_length(r, before, output)
         for axis, cuts in enumerate(inside):
             r.same(cuts, r.axis(after, axis), (after, axis), "a state that loses the same in every step")
         r.set(output, inside)

@@ -29,7 +29,7 @@ NCHWC = (
 )
 LOCKED = MappingProxyType(
     {
-        **dict.fromkeys(("If", "Loop", "Scan"), _BODY),
+        **dict.fromkeys(("If", "Loop", "Scan", "amcc.Branch"), _BODY),
         **{f"com.microsoft.nchwc.{op}": _BLOCKS for op in NCHWC},
         **{f"com.microsoft.{op}": _FUSED for op in ("QAttention", "QEmbedLayerNormalization")},
         "Bernoulli": _RANDOM,

@@ -77,7 +77,7 @@ def _why_locked(node: Node) -> str:
 
     op = label(node)
     carried = next((a.why for a in node.attributes.values() if isinstance(a, Opaque) and a.why), "")
-    if op in ("If", "Loop", "Scan") and carried:
+    if carried:
         return f"{LOCKED[op]}, which stays as it is: {carried}"
     return LOCKED.get(op) or f"no rule for {'this form of' if op in _rules() else 'operator'} {op}"
 
