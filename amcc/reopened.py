@@ -2,8 +2,8 @@
 
 `--input-shape x=1x3x224x224` gives height and width a number. The plan made for that size is put on the same file
 loaded with its own symbols in place of the numbers: where the channels are the same there, the cut carries over.
-That it does is measured in ONNX Runtime: at the given size against the fixed network, and at another size, if
-the original itself runs at one, against the original with its removed units masked.
+That it does is measured in ONNX Runtime: at the given size against the fixed network, and at other sizes, if
+the original itself runs at some, against the original with its removed units masked.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from amcc.backends.runtime import Session
+from amcc.backends.runtime import LITERAL, Session
 from amcc.certificate import TOLERANCE, Certificate, certify, difference
 from amcc.data import Dataset
-from amcc.errors import ModelError, PlanError, VerificationError
-from amcc.ir import Graph, Shape
+from amcc.errors import ModelError, PlanError, RunError, VerificationError
+from amcc.ir import Array, Graph, Shape
+from amcc.passes.batching import batching
 from amcc.passes.channels import Channels, Removal, analyze
 from amcc.passes.inputs import bind_inputs, spell, unbind_inputs
 from amcc.passes.protos import read_type
@@ -29,7 +32,11 @@ from amcc.plan import Plan
 from amcc.planning import removal_of
 from amcc.synthetic import that_runs
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 Shapes = Mapping[str, Shape]
+Place = tuple[str, int]
 
 _SAMPLES = 2
 _SAME = 1e-5
@@ -60,7 +67,7 @@ class Reopened:
     pure: Graph
 
     @cached_property
-    def places(self) -> tuple[tuple[str, int], ...]:
+    def places(self) -> tuple[Place, ...]:
         """The inputs and axes that are free and that a number fixed."""
         return _fixed(self.given, self.free)
 
@@ -123,15 +130,48 @@ class Reopened:
         at = dataclasses.replace(self.channels, graph=bind_inputs(self.channels.graph, sizes))
         return certify(self.file, at, self.removal, bind_inputs(graph, sizes), samples=samples)
 
-    def elsewhere(self) -> Shapes | None:
-        """Other shapes at which the original runs; None if none was found."""
-        for sizes in _others(self.given, self.places):
-            try:
-                _run(bind_inputs(self.channels.graph, sizes))
-            except ModelError:
-                continue
-            return sizes
-        return None
+    def elsewhere(self) -> tuple[Shapes, ...]:
+        """Other shapes at which the original runs: of round sizes and of odd ones, as far as it takes them.
+
+        Raises:
+            VerificationError: with sizes free, loading it made another network of it.
+        """
+        round_sizes = filter(self._original_runs, _others(self.given, self.places))
+        odd_sizes = filter(self._original_runs, _odd(self.given, self.places))
+        return (*islice(round_sizes, 1), *islice(odd_sizes, 1))
+
+    def _original_runs(self, sizes: Shapes) -> bool:
+        """Whether the file runs; what was loaded of it must run as well then, and give the same."""
+        graph = bind_inputs(self.channels.graph, sizes)
+
+        def outputs(data: Dataset) -> tuple[Dataset, list[dict[str, Array]]]:
+            return data, [_run_file(self._session, graph.outputs, feeds) for feeds in data.runs()]
+
+        try:
+            data, runs = that_runs(graph, max(batching(graph).size, 1), outputs)
+        except ModelError:
+            return False
+        loaded = Session(graph, literal=True)
+        tolerance = TOLERANCE.get(loaded.precision, 0.0)
+        for feeds, expected in zip(data.runs(), runs, strict=True):
+            found = loaded.run(feeds)
+            if not all(difference(found[name], expected[name]) <= tolerance for name in expected):
+                raise VerificationError(
+                    f"loaded with sizes free, it is another network at {spelled(sizes)}"
+                )
+        return True
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry(LITERAL, "1")
+        try:
+            return onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exceptions have no common base but this
+            raise ModelError(f"ONNX Runtime refuses the original: {error}", where=str(self.file)) from None
 
 
 def free_shapes(file: Path, given: Shapes) -> dict[str, Shape]:
@@ -186,22 +226,18 @@ def spelled(shapes: Shapes) -> str:
     return ", ".join(f"{name} {spell(shape)}" for name, shape in shapes.items())
 
 
-def _run(graph: Graph) -> None:
-    """Run a graph on some inputs.
-
-    Raises:
-        ModelError: ONNX Runtime cannot.
-    """
-    session = Session(graph)
-
-    def every(data: Dataset) -> None:
-        for feeds in data.runs():
-            session.run(feeds)
-
-    that_runs(graph, _SAMPLES, every)
+def _run_file(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], feeds: Mapping[str, Array]
+) -> dict[str, Array]:
+    wanted = {i.name for i in session.get_inputs()}
+    try:
+        found = session.run(list(outputs), {name: array for name, array in feeds.items() if name in wanted})
+    except Exception as error:  # the runtime's exceptions have no common base but this
+        raise RunError(f"ONNX Runtime fails: {error}") from None
+    return dict(zip(outputs, map(np.asarray, found), strict=True))
 
 
-def _fixed(given: Shapes, free: Shapes) -> tuple[tuple[str, int], ...]:
+def _fixed(given: Shapes, free: Shapes) -> tuple[Place, ...]:
     return tuple(
         (name, axis)
         for name, shape in given.items()
@@ -210,17 +246,27 @@ def _fixed(given: Shapes, free: Shapes) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _others(given: Shapes, places: Sequence[tuple[str, int]]) -> Iterator[dict[str, Shape]]:
+def _others(given: Shapes, places: Sequence[Place]) -> Iterator[Shapes]:
     """Sizes twice and half as large, of all free dimensions, then of one after another."""
-    sizes = {(name, axis): int(given[name][axis]) for name, axis in places}
+    sizes = {(name, axis): cast(int, given[name][axis]) for name, axis in places}
     double = {place: 2 * n for place, n in sizes.items()}
     half = {place: n // 2 if n > 1 else 2 for place, n in sizes.items()}
     small_first = all(n % _COMMON_STRIDE == 0 for n in sizes.values())
     tries = [half, double] if small_first else [double, half]
     if len(places) > 1:
         tries += [{place: double[place]} for place in places[:_MOST_ALONE]]
-    for changed in tries:
-        yield {
-            name: tuple(changed.get((name, axis), dim) for axis, dim in enumerate(shape))
-            for name, shape in given.items()
-        }
+    yield from (_resized(given, changed) for changed in tries)
+
+
+def _odd(given: Shapes, places: Sequence[Place]) -> Iterator[Shapes]:
+    """Sizes that no stride divides: what is padded to a multiple shows with them."""
+    odd = {(name, axis): cast(int, given[name][axis]) // 2 * 2 + 3 for name, axis in places}
+    yield _resized(given, odd)
+    if len(places) > 1:
+        yield from (_resized(given, {place: odd[place]}) for place in places[:_MOST_ALONE])
+
+
+def _resized(given: Shapes, changed: Mapping[Place, int]) -> Shapes:
+    return {
+        name: tuple(changed.get((name, axis), dim) for axis, dim in enumerate(shape)) for name, shape in given.items()
+    }

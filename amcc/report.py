@@ -154,7 +154,7 @@ def score(name: str, value: float) -> str:
 
 def free_sizes(summary: Summary, line: FreeLine) -> str:
     """What stays free of an input in `model.onnx`, and where that was checked."""
-    checked = " and ".join("x".join(map(str, shape)) for shape in line.checked)
+    checked = ", ".join("x".join(map(str, shape)) for shape in line.checked)
     text = f"model.onnx takes {line.input} [{', '.join(map(str, line.shape))}], checked at {checked}"
     if len(line.checked) < 2:
         text += " alone: the original was found to run at no other size"

@@ -151,12 +151,13 @@ def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tupl
 def _checked(cut: Reopened, study: Study, pure: Graph, final: Graph) -> tuple[Graph, tuple[FreeLine, ...]]:
     graph = cut.with_weights(pure, final)
     cut.demand_same(graph, final, samples=None if study.splits.search.synthetic else study.splits.search)
-    sizes = [cut.given]
-    if (other := cut.elsewhere()) is not None:
-        cut.certify(cut.pure, other).demand()
-        sizes.append(other)
+    others = cut.elsewhere()
+    for sizes in others:
+        cut.certify(cut.pure, sizes).demand()
     _check_as_file(graph, cut.file)
-    lines = (FreeLine(input=n, shape=s, checked=tuple(at[n] for at in sizes)) for n, s in cut.inputs.items())
+    lines = (
+        FreeLine(input=n, shape=s, checked=tuple(at[n] for at in (cut.given, *others))) for n, s in cut.inputs.items()
+    )
     return graph, tuple(lines)
 
 

@@ -89,14 +89,13 @@ def verify(
 def _check_free(
     cut: Reopened, shipped: Graph, summary: Summary, samples: Dataset | None
 ) -> tuple[Certificate, list[str]]:
-    """Check a `model.onnx` with sizes free, at the given one and at another."""
+    """Check a `model.onnx` with sizes free, at the given one and at others."""
     _check_ends(cut.pure, shipped)
     checks = [_check_weights(cut.pure, shipped, exact=summary.recover == "none")]
     shipped = _with_original_weights(cut.pure, shipped)
     certificate = cut.certify(shipped, samples=samples)
     checks.append(_repeated(certificate))
-    if (other := cut.elsewhere()) is not None:
-        checks.append(f"{_repeated(cut.certify(shipped, other))}, at {spelled(other)}")
+    checks += (f"{_repeated(cut.certify(shipped, sizes))}, at {spelled(sizes)}" for sizes in cut.elsewhere())
     return certificate, checks
 
 

@@ -81,6 +81,26 @@ def half_baked_in() -> onnx.ModelProto:
     )
 
 
+def padded() -> onnx.ModelProto:
+    """Pads its pictures to a multiple of four, as it finds at run time."""
+    return pictures(
+        node("Shape", ["b"], "s"),
+        node("Gather", ["s", "spatial"], "hw"),
+        node("Neg", ["hw"], "minus"),
+        node("Mod", ["minus", "four"], "missing"),
+        node("Concat", ["none", "missing"], "pads", axis=0),
+        node("Pad", ["b", "pads"], "p"),
+        node("Relu", ["p"], "c"),
+        node("Conv", ["c", "last"], "y", strides=[4, 4]),
+        extra={
+            "last": drawn(2, 8, 4, 4, seed=2) / 9,
+            "spatial": np.array([2, 3], np.int64),
+            "four": np.array([4], np.int64),
+            "none": np.zeros(6, np.int64),
+        },
+    )
+
+
 def transformer() -> onnx.ModelProto:
     """A block of attention over a sequence whose length is read at run time."""
     inner = HEADS * EACH
@@ -166,7 +186,7 @@ def test_a_convolutional_network_keeps_height_and_width_free(tmp_path: Path) -> 
     assert not [w for w in result.summary.warnings if "model.onnx" in w]
     (line,) = result.summary.free
     assert (line.input, line.shape) == ("x", ("n", 3, "h", "w"))
-    assert line.checked == ((1, 3, 16, 16), (1, 3, 32, 32))
+    assert line.checked == ((1, 3, 16, 16), (1, 3, 32, 32), (1, 3, 19, 19))
     assert any("[n, 3, h, w\\]" in t or "[n, 3, h, w]" in t for t in summary_lines(result.summary))
     expected = masked(path, result)
     for shape in ((1, 3, 16, 16), (3, 3, 24, 40), (2, 3, 9, 7)):
@@ -234,7 +254,20 @@ def test_of_two_sizes_the_one_that_can_stays_free(tmp_path: Path) -> None:
     assert any("x [n, 3, 16, w] only" in w for w in result.summary.warnings)
     feeds = {"x": drawn(2, 3, 16, 50)}
     assert difference(outputs(written, feeds), outputs(masked(path, result), feeds)) < 1e-5
-    assert len(api.verify(path, tmp_path / "out", input_shapes=SMALL).checks) == 4
+    assert len(api.verify(path, tmp_path / "out", input_shapes=SMALL).checks) == 5
+
+
+def test_what_is_padded_to_a_multiple_is_right_or_fixed(tmp_path: Path) -> None:
+    path = save(padded(), tmp_path)
+    result = compiled(path, SMALL)
+    written = tmp_path / "out" / "model.onnx"
+    if declared(written) == [["n", 3, 16, 16]]:
+        assert any("another network at x [1, 3, 19, 19]" in w for w in result.summary.warnings)
+        return
+    expected = masked(path, result)
+    for shape in ((1, 3, 16, 16), (2, 3, 17, 21)):
+        feeds = {"x": drawn(*shape)}
+        assert difference(outputs(written, feeds), outputs(expected, feeds)) < 1e-5
 
 
 def test_verify_compares_weights_and_both_sizes(tmp_path: Path) -> None:
@@ -242,7 +275,7 @@ def test_verify_compares_weights_and_both_sizes(tmp_path: Path) -> None:
     compiled(path, SMALL)
     found = api.verify(path, tmp_path / "out", input_shapes=SMALL)
     assert found.certificate.passed and "weights are slices of the original's" in found.checks
-    assert "x [1, 3, 32, 32]" in found.checks[-1]
+    assert "x [1, 3, 32, 32]" in found.checks[-2] and "x [1, 3, 19, 19]" in found.checks[-1]
 
 
 def test_verify_finds_other_weights_in_a_free_network(tmp_path: Path) -> None:
