@@ -120,7 +120,12 @@ class Interpreter:
     def _infer(self, node: Node) -> None:
         """Types of the node's outputs from those of its inputs; where that fails, what the graph says."""
         varies = any(n in self._varying or self._types[n][0] is not self._types[n][-1] for n in node.reads)
-        inferred = [self._infer_once(node, probe) for probe in range(len(self._probes) if varies else 1)]
+        attempts = [self._infer_once(node, probe) for probe in range(len(self._probes) if varies else 1)]
+        fits = any(attempt is not None for attempt in attempts)
+        inferred = [
+            attempt if attempt is not None else self._infer_loosely(node, probe) if fits else {}
+            for probe, attempt in enumerate(attempts)
+        ]
         for output in filter(None, node.outputs):
             stated = self._stated(self._graph.values[output])
             first, *rest = (
@@ -128,7 +133,8 @@ class Interpreter:
             )
             self._types[output] = (first, *(first if other == first else other for other in rest))
 
-    def _infer_once(self, node: Node, probe: int) -> Mapping[str, onnx.TypeProto]:
+    def _infer_once(self, node: Node, probe: int) -> Mapping[str, onnx.TypeProto] | None:
+        """The types in one probe; None if they contradict each other."""
         from onnx import shape_inference
 
         version = self._graph.opsets.get(node.domain, 1)
@@ -150,27 +156,40 @@ class Interpreter:
             )
         except Exception:  # the model contradicts itself, or the operator's inference has a fault: unknown
             self.faulty.add(node.name)
-            return {}
+            return None
+
+    def _infer_loosely(self, node: Node, probe: int) -> Mapping[str, onnx.TypeProto]:
+        """The types in a probe whose sizes the network does not take, by what all probes say of the inputs."""
+        found = self._infer_as_stated(node, self._probes[probe])
+        return {} if found is None else found
 
     def _contradicts(self, node: Node) -> bool:
         """Whether inference fails on the shapes as the graph will state them."""
+        return self._infer_as_stated(node, None) is None
+
+    def _infer_as_stated(self, node: Node, probe: Probe | None) -> Mapping[str, onnx.TypeProto] | None:
+        """The types by the shapes as the graph will state them, with the sizes of a probe; None if they contradict."""
         from onnx import shape_inference
 
         version = self._graph.opsets.get(node.domain, 1)
         known = schema(node.op, node.domain, version)
         if known is None:
-            return False
+            return {}
         described = {name: self.describe(Value(name, "", None)) for name in node.reads}
-        types = {name: type_proto(value.dtype, value.shape) for name, value in described.items()}
+        types = {
+            name: type_proto(
+                value.dtype, value.shape if probe is None or value.shape is None else at(value.shape, probe)
+            )
+            for name, value in described.items()
+        }
         contents = {
             name: c for name in node.inputs if name in self._constants and (c := self._show(name, 0)) is not None
         }
         proto = node_proto(node, version)
         try:
-            shape_inference.infer_node_outputs(known, proto, types, contents, opset_imports=self._opsets)
+            return shape_inference.infer_node_outputs(known, proto, types, contents, opset_imports=self._opsets)
         except Exception:  # whatever onnx raises
-            return True
-        return False
+            return None
 
     def _show(self, name: str, probe: int) -> onnx.TensorProto | None:
         """A small known content, for operators whose output shape depends on it."""
@@ -210,11 +229,20 @@ class Interpreter:
         """The outputs in each probe, or once if they cannot differ; None where they cannot be known."""
         if node.op in ("Shape", "Size") and not node.domain:
             return [self._measure(node, probe) for probe in range(len(self._probes))]
+        if self._chooses_nothing(node):
+            contents = [self._content(node.inputs[1], probe) for probe in range(len(self._probes))]
+            return [None if content is None else (content,) for content in contents]
         if not self._computable(node):
             return []
         count = len(self._probes) if any(name in self._varying for name in node.inputs) else 1
         opset = self._graph.opset
         return [evaluate(node, [self._content(i, p) if i else None for i in node.inputs], opset) for p in range(count)]
+
+    def _chooses_nothing(self, node: Node) -> bool:
+        """A choice of one number between twice the same."""
+        if node.op != "Where" or node.domain or node.inputs[1] != node.inputs[2]:
+            return False
+        return all(read_type(stated)[1] in ((), (1,)) for stated in self._types[node.inputs[0]])
 
     def _measure(self, node: Node, probe: int) -> tuple[Array, ...] | None:
         """The content of a Shape or Size: known as soon as its input's shape is."""

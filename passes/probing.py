@@ -2,23 +2,29 @@
 
 What comes out equal is static. What scales with a symbol, or the product of two, is its multiple.
 Anything else is `"?"`. Both sizes are large: what depends on a symbol only while it is small, as the
-first eight samples of any batch do, counts as static.
+first eight samples of any batch do, counts as static. One size of a picture or a sequence divides by every stride,
+the other by none, so that what a network pads to a multiple does not count as static.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations_with_replacement, count, islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations_with_replacement, count
 
 import numpy as np
 
 from amcc.ir import Array, Dim, Graph, Shape
 from amcc.passes import dims
+from amcc.passes.inputs import batch_symbols
 
 Probe = Mapping[str, int]
 
 # Sizes are multiples of this, so that a batch that holds frames or windows divides.
 _DIVISIBLE = 240
+# What one of the other sizes is a multiple of: strides and windows multiply to more.
+_STRIDES = 960
+# The other one is a prime, at least this.
+_LARGE = 2000
 
 
 def probes(graph: Graph) -> tuple[Probe, ...]:
@@ -26,16 +32,23 @@ def probes(graph: Graph) -> tuple[Probe, ...]:
 
     Sizes have distinct prime factors, which tells symbols apart.
     """
-    symbols = dims.symbols(d for name in graph.inputs for d in graph.values[name].shape or ())
+    shapes = [graph.values[name].shape or () for name in graph.inputs]
+    symbols = dims.symbols(d for shape in shapes for d in shape)
     if not symbols:
         return ({},)
-    primes = list(islice(_primes(), 2 * len(symbols)))
-    return tuple({s: _DIVISIBLE * primes[2 * i + k] for i, s in enumerate(symbols)} for k in range(2))
+    batch = dims.symbols(batch_symbols(shapes))
+    factors, large = _primes(7), _primes(_LARGE)
+    sizes: dict[str, tuple[int, int]] = {}
+    for symbol in symbols:
+        one, other = next(factors), next(factors)
+        whole = symbol in batch
+        sizes[symbol] = (_DIVISIBLE * one, _DIVISIBLE * other) if whole else (_STRIDES * one, next(large))
+    return tuple({symbol: pair[k] for symbol, pair in sizes.items()} for k in range(2))
 
 
-def _primes() -> Iterable[int]:
-    """Primes from 7 on, which `_DIVISIBLE` does not contain."""
-    return (n for n in count(7) if all(n % divisor for divisor in range(2, int(n**0.5) + 1)))
+def _primes(first: int) -> Iterator[int]:
+    """Primes from a number on; from 7 on they are none that `_DIVISIBLE` contains."""
+    return (n for n in count(first) if all(n % divisor for divisor in range(2, int(n**0.5) + 1)))
 
 
 def at(shape: Shape, probe: Probe) -> Shape:

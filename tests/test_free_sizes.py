@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import NodeProto
 from amcc import api
 from amcc.certificate import difference
 from amcc.errors import VerificationError
+from amcc.frontends.load import load
 from amcc.ir import Array, Shape
 from amcc.masking import masked_file
 from amcc.passes.channels import analyze
@@ -97,6 +99,21 @@ def padded() -> onnx.ModelProto:
             "spatial": np.array([2, 3], np.int64),
             "four": np.array([4], np.int64),
             "none": np.zeros(6, np.int64),
+        },
+    )
+
+
+def pyramid() -> onnx.ModelProto:
+    """Adds what it halved twice and doubled again: runs at multiples of four."""
+    return pictures(
+        node("Conv", ["b", "down"], "d", pads=[1] * 4, strides=[2, 2]),
+        node("Resize", ["d", "", "scales"], "u", mode="nearest"),
+        node("Add", ["b", "u"], "s"),
+        node("Conv", ["s", "last"], "y"),
+        extra={
+            "down": drawn(8, 8, 3, 3, seed=2) / 9,
+            "last": drawn(2, 8, 1, 1, seed=3),
+            "scales": np.array([1, 1, 2, 2], np.float32),
         },
     )
 
@@ -257,17 +274,36 @@ def test_of_two_sizes_the_one_that_can_stays_free(tmp_path: Path) -> None:
     assert len(api.verify(path, tmp_path / "out", input_shapes=SMALL).checks) == 5
 
 
-def test_what_is_padded_to_a_multiple_is_right_or_fixed(tmp_path: Path) -> None:
+def test_what_pads_to_a_multiple_does_so_at_every_size(tmp_path: Path) -> None:
     path = save(padded(), tmp_path)
     result = compiled(path, SMALL)
     written = tmp_path / "out" / "model.onnx"
-    if declared(written) == [["n", 3, 16, 16]]:
-        assert any("another network at x [1, 3, 19, 19]" in w for w in result.summary.warnings)
-        return
+    assert declared(written) == [["n", 3, "h", "w"]]
     expected = masked(path, result)
-    for shape in ((1, 3, 16, 16), (2, 3, 17, 21)):
+    for shape in ((1, 3, 16, 16), (2, 3, 17, 21), (1, 3, 23, 18)):
         feeds = {"x": drawn(*shape)}
         assert difference(outputs(written, feeds), outputs(expected, feeds)) < 1e-5
+
+
+def test_a_network_for_multiples_of_its_stride_stays_free(tmp_path: Path) -> None:
+    path = save(pyramid(), tmp_path)
+    result = compiled(path, SMALL)
+    written = tmp_path / "out" / "model.onnx"
+    assert result.summary.free[0].shape == ("n", 3, "h", "w")
+    with pytest.raises(Exception, match="dimension"):
+        outputs(path, {"x": drawn(1, 3, 17, 17)})
+    assert len(analyze(load(path, input_shapes={"x": ("n", 3, "h", "w")})).groups) == len(result.plan.groups)
+    feeds = {"x": drawn(2, 3, 8, 40)}
+    assert difference(outputs(written, feeds), outputs(masked(path, result), feeds)) < 1e-5
+
+
+def test_a_network_that_was_read_wrongly_stays_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(padded(), tmp_path)
+    sizes = itertools.count(1009)
+    monkeypatch.setattr("amcc.passes.probing._primes", lambda first: (8 * n for n in sizes))
+    result = compiled(path, SMALL)
+    assert declared(tmp_path / "out" / "model.onnx") == [["n", 3, 16, 16]]
+    assert any("another network at x [1, 3, 19, 19]" in w for w in result.summary.warnings)
 
 
 def test_verify_compares_weights_and_both_sizes(tmp_path: Path) -> None:
