@@ -13,7 +13,7 @@ import numpy as np
 from amcc.budget import Budget
 from amcc.data import Dataset, Spec, Splits, load_data, split
 from amcc.errors import BudgetError
-from amcc.ir import Array, Graph, Node, Shape
+from amcc.ir import Array, Graph, Node, Opaque, Shape
 from amcc.passes.channels import Channels, Group, Removal, analyze
 from amcc.passes.cost import CostModel
 from amcc.passes.rewrite import shrink
@@ -153,7 +153,14 @@ def check_prunable(channels: Channels) -> None:
     """
     if channels.groups:
         return
-    raise BudgetError("nothing in this network can be pruned", hint=reasons(channels) or "it has no channels")
+    hint = reasons(channels) or carried_bodies(channels.graph) or "it has no channels"
+    raise BudgetError("nothing in this network can be pruned", hint=hint)
+
+
+def carried_bodies(graph: Graph) -> str:
+    """The nodes whose bodies stay as they are, and why, for messages; "" where there is none."""
+    whys = {n.label: a.why for n in graph.nodes for a in n.attributes.values() if isinstance(a, Opaque) and a.why}
+    return "; ".join(f"the body of {label} stays as it is: {why}" for label, why in whys.items())
 
 
 def reasons(channels: Channels, most: int = 5) -> str:

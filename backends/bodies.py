@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amcc.ir import Graph, Node, Value, unused
-from amcc.passes.bodies import body_of
+from amcc.passes.bodies import body_of, renamed
 from amcc.passes.branches import ELSE, THEN, WHOLE, is_select, operands
 from amcc.passes.loops import axes, is_begin, is_end, states
 from amcc.passes.protos import node_proto, type_proto
@@ -33,6 +33,10 @@ def described(value: Value) -> onnx.ValueInfoProto:
     if value.dtype:
         info.type.CopyFrom(type_proto(value.dtype, value.shape))
     return info
+
+
+_SLICE_SINCE = 10  # with inputs
+_STEPS = ("shape", "lengths", "zeros", "open")
 
 
 class _Writer:
@@ -85,17 +89,48 @@ class _Writer:
 
         nodes = self._at.get(place, ())
         if len(nodes) == 1 and nodes[0].op == WHOLE and nodes[0].outputs == tuple(results):
-            return body_of(nodes[0], "body")
+            return self._whole(nodes[0], place[-1][0])
         body = GraphProto(name=called, node=self.nodes(place))
         body.input.extend(described(self._graph.values[name]) for name in inputs)
         given: set[str] = set()
         for result in results:
             value = self._graph.values[result]
             if result in given or result not in self._made.get(place, ()):
-                own = unused(f"{called}/{result}", self._taken)
-                self._taken.add(own)
+                own = self._own(f"{called}/{result}")
                 body.node.append(NodeProto(name=own, op_type="Identity", input=[result], output=[own]))
                 value = Value(own, value.dtype, value.shape)
             given.add(value.name)
             body.output.append(described(value))
         return body
+
+    def _whole(self, node: Node, owner: str) -> onnx.GraphProto:
+        """A branch that does not fit the inputs: it reads them in a way that lets no runtime know their lengths.
+
+        A runtime that knew would refuse the model, although the branch never runs.
+        """
+        from onnx import helper
+
+        condition = next(n.inputs[0] for n in self._graph.nodes if n.name == owner)
+        body, names = body_of(node, "body"), dict[str, str]()
+        steps: list[onnx.NodeProto] = []
+        for value in node.captures:
+            reads = {inner.op_type for inner in body.node if value in inner.input}
+            if not self._graph.values[value].rank or self._graph.opset < _SLICE_SINCE or reads <= {"Shape", "Slice"}:
+                continue  # a condition; or read in this way already
+            shape, lengths, zeros, names[value] = (self._own(f"{node.name}/{value}/{what}") for what in _STEPS)
+            steps += [
+                helper.make_node("Shape", [value], [shape], shape),
+                helper.make_node("Where", [condition, shape, shape], [lengths], lengths),
+                helper.make_node("Sub", [lengths, lengths], [zeros], zeros),
+                helper.make_node("Slice", [value, zeros, lengths], [names[value]], names[value]),
+            ]
+        renamed(body, names)
+        steps += body.node
+        del body.node[:]
+        body.node.extend(steps)
+        return body
+
+    def _own(self, name: str) -> str:
+        own = unused(name, self._taken)
+        self._taken.add(own)
+        return own

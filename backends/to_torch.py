@@ -12,6 +12,7 @@ from amcc.backends.torch_ops.state import State
 from amcc.backends.torch_ops.writer import Statement, Writer
 from amcc.errors import OutputError
 from amcc.ir import Array, Graph, Node
+from amcc.passes.branches import DOMAIN
 
 CODE, WEIGHTS = "model.py", "model.safetensors"
 
@@ -61,6 +62,8 @@ def _statement(w: Writer, node: Node) -> Statement | None:
         return None
     w.current = statement = Statement(node)
     emitter = EMITTERS.get(node.op) if node.domain in ("", "ai.onnx") else None
+    if emitter is None and node.domain == DOMAIN:
+        raise w.unsupported(node.replace(op="what runs by condition or in a loop"))
     if emitter is None:
         raise w.unsupported(node)
     several = node.op in SEVERAL

@@ -163,13 +163,13 @@ def captured(body: onnx.GraphProto) -> list[str]:
     return list(read)
 
 
-def _renamed(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
+def renamed(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Call what a body captures by other names."""
     for node in body.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         for attribute in node.attribute:
             for inner in inner_bodies(attribute):
-                _renamed(inner, names)
+                renamed(inner, names)
     for result in body.output:
         result.name = names.get(result.name, result.name)
 
@@ -185,7 +185,7 @@ def _attribute(proto: onnx.AttributeProto, names: Mapping[str, str]) -> Attribut
     if proto.type not in simple and not (proto.type in lists and (proto.floats or proto.strings)):
         inner = AttributeProto.FromString(proto.SerializeToString())
         for body in inner_bodies(inner):
-            _renamed(body, {old: new for old, new in names.items() if old != new and old in captured(body)})
+            renamed(body, {old: new for old, new in names.items() if old != new and old in captured(body)})
         captures = tuple(dict.fromkeys(name for body in inner_bodies(inner) for name in captured(body)))
         kind = AttributeProto.AttributeType.Name(proto.type)
         return Opaque(kind, inner.SerializeToString(deterministic=True), captures)

@@ -70,18 +70,19 @@ def closed(graph: Graph) -> dict[str, str]:
     where = places(graph)
     ends = {node.name for node in graph.nodes if is_end(node)}
     loose = {
-        owner
+        region
         for node in graph.nodes
-        for owner, _ in where[node.name]
+        for region in where[node.name]
         if not all(_known(graph, name) for name in node.outputs if name)
     }
+    owners = ends | {owner for owner, _ in loose}
     found: dict[str, str] = {}
     for node in graph.nodes:
-        owners = [owner for owner, _ in where[node.name]]
-        own = [_closing(graph, node).name if is_begin(node) else node.name]
-        shut = next((owner for owner in (*owners, *own) if owner in ends or owner in loose), None)
-        if shut is not None:
-            found[node.name] = shut
+        shut = [owner for owner, side in where[node.name] if owner in ends or (owner, side) in loose]
+        own = _closing(graph, node).name if is_begin(node) else node.name
+        shut += [own] if own in owners else []
+        if shut:
+            found[node.name] = shut[0]
     return found
 
 

@@ -209,3 +209,20 @@ def looped(stop: str = "count", *, growing: bool = False) -> onnx.ModelProto:
         node("MatMul", "sum after", "y"),
     ]
     return model(nodes, [tensor("x", [2, 7, 4])], [tensor("y", [1, 3] if growing else [1, 2, 3])], weights)
+
+
+def for_one_length() -> onnx.ModelProto:
+    """`x [batch, n, 4]` through a layer and an If on an input: its second branch is for `n = 3` alone."""
+    then = body(
+        [node("MatMul", "h wide", "a"), node("Relu", "a", "b"), node("MatMul", "b out", "c")],
+        [tensor("c", ["batch", "n", 3])],
+        weights=[weight("wide", WIDTH, 8), weight("out", 8, 3)],
+    )
+    other = body(
+        [node("MatMul", "h other", "d"), node("Mul", "d three", "e")],
+        [tensor("e", ["batch", "n", 3])],
+        weights=[weight("other", WIDTH, 3), weight("three", 3, 1)],
+    )
+    nodes = [node("MatMul", "x first", "h"), node("If", "flag", "y", then_branch=then, else_branch=other)]
+    inputs = [tensor("x", ["batch", "n", 4]), tensor("flag", [], TensorProto.BOOL)]
+    return model(nodes, inputs, [tensor("y", ["batch", "n", 3])], [weight("first", 4, WIDTH)])

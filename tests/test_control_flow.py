@@ -10,14 +10,17 @@ import onnxruntime
 import pytest
 
 from amcc.backends.runtime import Session
-from amcc.backends.to_onnx import to_onnx
+from amcc.backends.to_onnx import to_onnx, write_onnx
+from amcc.certificate import certify
 from amcc.frontends.load import load
 from amcc.ir import Graph
+from amcc.masking import masked_file, masked_graph
 from amcc.passes.channels import analyze
 from amcc.passes.cost import node_macs
+from amcc.passes.recovery import calibrate, reconstruct, repair
 from amcc.passes.rewrite import shrink
 from amcc.synthetic import synthetic
-from tests.control_models import looped, scanned, two_branches
+from tests.control_models import for_one_length, looped, scanned, two_branches
 from tests.test_exactness import check
 
 BODIES = {
@@ -144,3 +147,58 @@ def test_a_state_that_grows_keeps_the_axis_along_which_it_does(tmp_path: Path) -
     lock = next(lock for lock in channels.ledger if "differs from step to step" in lock.reason)
     assert (lock.value, lock.axis) == ("zero", 0)
     assert max(check(looped(growing=True), path, seed) for seed in range(4)) > 0.2
+
+
+def test_a_branch_for_other_lengths_stays_whole(tmp_path: Path) -> None:
+    """ONNX Runtime refuses a branch that it knows not to fit; this one it must not get to know."""
+    model, path = for_one_length(), tmp_path / "model.onnx"
+    onnx.save(model, path)
+    graph = load(path, input_shapes={"x": ("batch", 5, 4)})
+    channels = analyze(graph)
+    assert sorted(group.size for group in channels.groups) == [8]
+    assert any("does not fit" in lock.reason for lock in channels.ledger)
+    cut = shrink(channels, {0: np.arange(3)})
+    write_onnx(cut, tmp_path / "cut.onnx")
+    feeds = {"x": np.ones((2, 5, 4), np.float32), "flag": np.array(True)}
+    (found,) = run(onnx.load(tmp_path / "cut.onnx"), feeds)
+    np.testing.assert_allclose(Session(cut).run(feeds)["y"], found, rtol=1e-5)
+    again = load(tmp_path / "cut.onnx")
+    assert again.params.keys() == cut.params.keys()
+    np.testing.assert_allclose(Session(again).run(feeds)["y"], found, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_masks_go_into_the_bodies_of_the_file_itself(name: str, tmp_path: Path) -> None:
+    """Other weights at what is removed change nothing of the masked file, and something of the file."""
+    path = tmp_path / "model.onnx"
+    channels = analyze(opened(BODIES[name], path))
+    group = max(channels.groups, key=lambda group: group.macs)
+    removal = {group.index: np.arange(group.size - 1)}
+    masked = masked_file(path, channels, removal)
+    assert masked is not None
+    feeds = synthetic(channels.graph, 2).inputs
+    expected = Session(masked_graph(channels, removal)).run(feeds)
+    for found, output in zip(run(masked, feeds), channels.graph.outputs, strict=True):
+        np.testing.assert_allclose(found, expected[output], rtol=1e-5, atol=1e-6)
+    certificate = certify(path, channels, removal, shrink(channels, removal))
+    assert certificate.passed
+    wrong = shrink(channels, removal)
+    weights = {n: a + np.float32(0.5) for n, a in wrong.params.items() if a.dtype == np.float32 and a.ndim == 2}
+    assert not certify(path, channels, removal, wrong.with_params(weights)).passed
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_recovery_refits_branches_and_leaves_loops(name: str, tmp_path: Path) -> None:
+    channels = analyze(opened(BODIES[name], tmp_path / "model.onnx"))
+    inputs = synthetic(channels.graph, 64).inputs
+    statistics = calibrate(channels, inputs)
+    assert any(node.domain == "amcc" for node in channels.graph.nodes)
+    inside = {"MatMul_c", "MatMul_f"} if "if" in name.split() else set()
+    assert inside <= statistics.consumers.keys()
+    removal = {group.index: np.arange(group.size // 2) for group in channels.groups}
+    pure = shrink(channels, removal)
+    repaired = repair(channels, removal, reconstruct(channels, removal, pure, statistics), inputs)
+    looped = {"V", "recurrent", "U"} & repaired.params.keys()
+    for weight in looped:
+        np.testing.assert_array_equal(repaired.params[weight], pure.params[weight])
+    assert any(not np.array_equal(repaired.params[n], pure.params[n]) for n in pure.params)
