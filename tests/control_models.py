@@ -226,3 +226,87 @@ def for_one_length() -> onnx.ModelProto:
     nodes = [node("MatMul", "x first", "h"), node("If", "flag", "y", then_branch=then, else_branch=other)]
     inputs = [tensor("x", ["batch", "n", 4]), tensor("flag", [], TensorProto.BOOL)]
     return model(nodes, inputs, [tensor("y", ["batch", "n", 3])], [weight("first", 4, WIDTH)])
+
+
+def nested_loops(inner: str) -> onnx.ModelProto:
+    """`x [2, 5, 4]` through a layer and a Loop of three steps, each with an If or another Loop in it; and a layer.
+
+    Args:
+        inner: `"if"` chooses by the step's number between two layers of the state, `"loop"` repeats one.
+    """
+    bool_, long = TensorProto.BOOL, TensorProto.INT64
+    state = [2, 5, WIDTH]
+    if inner == "if":
+        branches = [
+            body([node("MatMul", f"state {w}", f"m_{w}"), node(op, f"m_{w}", f"n_{w}")], [tensor(f"n_{w}", state)])
+            for w, op in (("V", "Tanh"), ("W", "Relu"))
+        ]
+        steps = [
+            node("Equal", "i one", "is_one"),
+            node("If", "is_one", "chosen", then_branch=branches[0], else_branch=branches[1]),
+            node("Add", "chosen h", "next"),
+        ]
+    else:
+        step = body(
+            [
+                node("MatMul", "held V", "product"),
+                node("Add", "product state", "sum"),
+                node("Tanh", "sum", "bent"),
+                node("Identity", "keep", "kept"),
+            ],
+            [tensor("kept", [], bool_), tensor("bent", state)],
+            [tensor("j", [], long), tensor("keep", [], bool_), tensor("held", state)],
+        )
+        steps = [node("Loop", "two - state", "inner", body=step), node("MatMul", "inner W", "next")]
+    steps.append(node("Identity", "go", "on"))
+    outer = body(
+        steps,
+        [tensor("on", [], bool_), tensor("next", state)],
+        [tensor("i", [], long), tensor("go", [], bool_), tensor("state", state)],
+    )
+    numbers = {"one": np.array(1), "two": np.array(2), "three": np.array(3)}
+    weights = [
+        weight("first", 4, WIDTH),
+        weight("V", WIDTH, WIDTH),
+        weight("W", WIDTH, WIDTH),
+        weight("last", WIDTH, 3),
+    ]
+    return model(
+        [
+            node("MatMul", "x first", "h"),
+            node("Loop", "three - h", "final", body=outer),
+            node("MatMul", "final last", "y"),
+        ],
+        [tensor("x", [2, 5, 4])],
+        [tensor("y", [2, 5, 3])],
+        [*weights, *(numpy_helper.from_array(array, name) for name, array in numbers.items())],
+    )
+
+
+def loop_in_a_branch() -> onnx.ModelProto:
+    """`x [2, 5, 4]` through a layer, then the mean of its steps or an RNN over them, and a layer."""
+    line = [2, WIDTH]
+    step = body(
+        [*cell("element", "state", "next")], [tensor("next", line)], [tensor("state", line), tensor("element", [2, 5])]
+    )
+    zero = numpy_helper.from_array(np.zeros(line, np.float32), "zero")
+    then = body(
+        [node("Scan", "zero early", "r", num_scan_inputs=1, body=step, scan_input_axes=[1])],
+        [tensor("r", line)],
+        weights=[zero],
+    )
+    other = body(
+        [node("ReduceMean", "early", "mean", axes=[1], keepdims=0), node("MatMul", "mean mix", "m")],
+        [tensor("m", line)],
+        weights=[weight("mix", 5, WIDTH)],
+    )
+    return model(
+        [
+            node("MatMul", "x before", "early"),
+            node("If", "flag", "y", then_branch=then, else_branch=other),
+            node("MatMul", "y after", "z"),
+        ],
+        [tensor("x", [2, 5, 4]), tensor("flag", [], TensorProto.BOOL)],
+        [tensor("z", [2, 3])],
+        cell_weights(),
+    )
