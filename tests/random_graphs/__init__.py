@@ -8,7 +8,17 @@ from pathlib import Path
 
 import onnx
 
-from tests.random_graphs import convolutional, measured, norms, quantised, recurrent, sampling, structures, transformer
+from tests.random_graphs import (
+    control,
+    convolutional,
+    measured,
+    norms,
+    quantised,
+    recurrent,
+    sampling,
+    structures,
+    transformer,
+)
 from tests.random_graphs.builder import BATCH, SIDE, Builder, Tensor
 
 Grow = Callable[[Builder, Tensor], None]
@@ -22,8 +32,9 @@ FAMILIES: tuple[tuple[Grow, ...], ...] = (
     recurrent.GROWTHS,
     quantised.GROWTHS,
     measured.GROWTHS,
+    control.GROWTHS,
 )
-_WEIGHTS = (8, 4, 2, 4, 2, 1, 1, 1)
+_WEIGHTS = (8, 4, 2, 4, 2, 1, 1, 1, 1)
 _OPSETS = (17, 17, 20, 23, 11, 12)
 
 

@@ -20,6 +20,7 @@ class Builder:
         self.opset = opset
         self.batch = batch
         self.nodes: list[onnx.NodeProto] = []
+        self.count = 0
         self.constants: list[onnx.TensorProto] = []
         self.pool: list[tuple[str, tuple[int, ...]]] = [("x", (BATCH, 3, SIDE, SIDE))]
 
@@ -46,7 +47,7 @@ class Builder:
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
         """Adds a node; gives its first output."""
         inputs, attributes = self._old_spelling(kind, inputs, attributes) if self.opset < 13 else (inputs, attributes)
-        number = len(self.nodes)
+        number, self.count = self.count, self.count + 1
         names = [f"t{number}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{number}", **attributes))
         return names[0]
