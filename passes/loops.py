@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from amcc.ir import Attribute, Dim, Graph, Node
 from amcc.passes import dims
-from amcc.passes.bodies import Inlined, Names, Why, body_of, unreadable
+from amcc.passes.bodies import Inlined, Names, Why, body_of, inner_bodies, unreadable
 from amcc.passes.branches import DOMAIN
 from amcc.passes.protos import read_type
 from amcc.passes.trips import known_trips
@@ -87,11 +87,17 @@ def as_region(graph: Graph, node: Node, names: Names, loose: Collection[int]) ->
     body = body_of(node, "body")
     if why := unreadable(body):
         return why
-    if any(inner.op_type in _RANDOM for inner in body.node):
+    if _draws(body):
         return "a body draws random numbers"
     if node.op == "Scan" and graph.opset < _SCAN_SINCE:
         return "a Scan of the first form"
     return _scan(graph, node, names) if node.op == "Scan" else _loop(graph, node, names, tuple(sorted(loose)))
+
+
+def _draws(body: onnx.GraphProto) -> bool:
+    """Whether a body, or one within, draws random numbers."""
+    inner = (b for node in body.node for attribute in node.attribute for b in inner_bodies(attribute))
+    return any(node.op_type in _RANDOM for node in body.node) or any(map(_draws, inner))
 
 
 def _loop(graph: Graph, node: Node, names: Names, loose: tuple[int, ...]) -> tuple[list[Node], Inlined] | Why:

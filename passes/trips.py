@@ -11,6 +11,7 @@ from amcc.passes.bodies import Inlined
 from amcc.passes.evaluate import evaluate, foldable
 
 _LONGEST = 1 << 10  # steps that are counted out
+_MOST = 1 << 31  # steps beyond which a limit is none
 
 
 def known_trips(
@@ -32,7 +33,7 @@ def known_trips(
         return 0
     iteration, held, *inside = entered
     if go == held or (go in constants and constants[go].any()):
-        return most if limit is not None else None
+        return most if most <= _MOST else None
     carried = {held: go, **{name: behind for name, (_, behind) in zip(inside, states, strict=True)}}
     steps = _needed(parts.nodes, go, carried)
     start = {name: constants[before] for name, (before, _) in zip(inside, states, strict=True) if before in constants}

@@ -310,3 +310,24 @@ def loop_in_a_branch() -> onnx.ModelProto:
         [tensor("z", [2, 3])],
         cell_weights(),
     )
+
+
+def drawing() -> onnx.ModelProto:
+    """`x [2, 4]` through a Loop that adds noise and a layer of its own."""
+    step = body(
+        [
+            node("MatMul", "state square", "mixed"),
+            node("RandomNormalLike", "mixed", "noise"),
+            node("Add", "mixed noise", "next"),
+            node("Identity", "go", "on"),
+        ],
+        [tensor("on", [], TensorProto.BOOL), tensor("next", [2, 4])],
+        [tensor("i", [], TensorProto.INT64), tensor("go", [], TensorProto.BOOL), tensor("state", [2, 4])],
+    )
+    trips = numpy_helper.from_array(np.array(3), "trips")
+    return model(
+        [node("Loop", "trips - x", "y", body=step)],
+        [tensor("x", [2, 4])],
+        [tensor("y", [2, 4])],
+        [weight("square", 4, 4), trips],
+    )

@@ -11,7 +11,9 @@ import pytest
 
 from amcc.backends.runtime import Session
 from amcc.backends.to_onnx import to_onnx, write_onnx
+from amcc.backends.to_torch import torch_source
 from amcc.certificate import certify
+from amcc.errors import BudgetError, ModelError
 from amcc.frontends.load import load
 from amcc.ir import Graph
 from amcc.masking import masked_file, masked_graph
@@ -19,8 +21,9 @@ from amcc.passes.channels import analyze
 from amcc.passes.cost import node_macs
 from amcc.passes.recovery import calibrate, reconstruct, repair
 from amcc.passes.rewrite import shrink
+from amcc.stages import check_prunable
 from amcc.synthetic import synthetic
-from tests.control_models import for_one_length, loop_in_a_branch, looped, nested_loops, scanned, two_branches
+from tests.control_models import drawing, for_one_length, loop_in_a_branch, looped, nested_loops, scanned, two_branches
 from tests.test_exactness import check
 
 BODIES = {
@@ -205,3 +208,16 @@ def test_recovery_refits_branches_and_leaves_loops(name: str, tmp_path: Path) ->
     for weight in looped:
         np.testing.assert_array_equal(repaired.params[weight], pure.params[weight])
     assert any(not np.array_equal(repaired.params[n], pure.params[n]) for n in pure.params)
+
+
+def test_a_body_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(drawing(), path)
+    with pytest.raises(BudgetError) as caught:
+        check_prunable(analyze(load(path)))
+    assert caught.value.hint == "the body of Loop 'Loop_y' stays as it is: a body draws random numbers"
+
+
+def test_a_loop_has_no_form_in_torch_yet(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="by condition or in a loop cannot be written as PyTorch code"):
+        torch_source(opened(looped(), tmp_path / "model.onnx"))
