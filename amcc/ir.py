@@ -154,6 +154,11 @@ class Graph:
         """The values of which not even the rank is known."""
         return frozenset(name for name, value in self.values.items() if value.shape is None)
 
+    @cached_property
+    def findings(self) -> dict[str, Any]:
+        """Room for what a pass has found out about the graph, by the pass's name, so that it need not again."""
+        return {}
+
     def shape(self, name: str) -> Shape:
         """The shape of a value whose rank is known."""
         shape = self.values[name].shape

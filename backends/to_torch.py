@@ -62,10 +62,8 @@ def _statement(w: Writer, node: Node) -> Statement | None:
         return None
     w.current = statement = Statement(node)
     emitter = EMITTERS.get(node.op) if node.domain in ("", "ai.onnx") else None
-    if emitter is None and node.domain == DOMAIN:
-        raise w.unsupported(node.replace(op="what runs by condition or in a loop"))
     if emitter is None:
-        raise w.unsupported(node)
+        raise w.unsupported(node, "as part of an If, Loop or Scan" if node.domain == DOMAIN else "")
     several = node.op in SEVERAL
     if not several and any(w.used(name) for name in node.outputs[1:]):
         raise w.unsupported(node, f"with {len(node.outputs)} outputs")

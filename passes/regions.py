@@ -65,8 +65,13 @@ def closed(graph: Graph) -> dict[str, str]:
     These are the bodies of loops, and branches with lengths that only run time knows, which may not fit the inputs
     unless the condition holds.
     """
-    if not has_regions(graph):
-        return {}
+    found: dict[str, str] | None = graph.findings.get("closed")
+    if found is None:
+        found = graph.findings["closed"] = _closed(graph) if has_regions(graph) else {}
+    return found
+
+
+def _closed(graph: Graph) -> dict[str, str]:
     where = places(graph)
     ends = {node.name for node in graph.nodes if is_end(node)}
     loose = {

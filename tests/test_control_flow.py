@@ -219,5 +219,5 @@ def test_a_body_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 
 
 def test_a_loop_has_no_form_in_torch_yet(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="by condition or in a loop cannot be written as PyTorch code"):
+    with pytest.raises(ModelError, match="as part of an If, Loop or Scan cannot be written as PyTorch code"):
         torch_source(opened(looped(), tmp_path / "model.onnx"))
