@@ -23,8 +23,9 @@ Probe = Mapping[str, int]
 _DIVISIBLE = 240
 # What one of the other sizes is a multiple of: strides and windows multiply to more.
 _STRIDES = 960
-# The other one is a prime, at least this.
+# The other one is a prime, at least this, that leaves another rest by every number up to the widest window.
 _LARGE = 2000
+_WIDEST = 64
 
 
 def probes(graph: Graph) -> tuple[Probe, ...]:
@@ -41,8 +42,11 @@ def probes(graph: Graph) -> tuple[Probe, ...]:
     sizes: dict[str, tuple[int, int]] = {}
     for symbol in symbols:
         one, other = next(factors), next(factors)
-        whole = symbol in batch
-        sizes[symbol] = (_DIVISIBLE * one, _DIVISIBLE * other) if whole else (_STRIDES * one, next(large))
+        if symbol in batch:
+            sizes[symbol] = (_DIVISIBLE * one, _DIVISIBLE * other)
+        else:
+            whole = _STRIDES * one
+            sizes[symbol] = (whole, next(n for n in large if all((whole - n) % m for m in range(2, _WIDEST + 1))))
     return tuple({symbol: pair[k] for symbol, pair in sizes.items()} for k in range(2))
 
 

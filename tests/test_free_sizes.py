@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,13 @@ from onnx import NodeProto
 from amcc import api
 from amcc.certificate import difference
 from amcc.errors import VerificationError
+from amcc.frontends.from_onnx import from_onnx
 from amcc.frontends.load import load
 from amcc.ir import Array, Shape
 from amcc.masking import masked_file
 from amcc.passes.channels import analyze
 from amcc.passes.inputs import unbind_inputs
+from amcc.passes.probing import probes
 from amcc.planning import removal_of
 from amcc.reopened import free_shapes, variants
 from amcc.report import summary_lines
@@ -299,8 +300,8 @@ def test_a_network_for_multiples_of_its_stride_stays_free(tmp_path: Path) -> Non
 
 def test_a_network_that_was_read_wrongly_stays_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(padded(), tmp_path)
-    sizes = itertools.count(1009)
-    monkeypatch.setattr("amcc.passes.probing._primes", lambda first: (8 * n for n in sizes))
+    divisible = ({"n": 1680, "h": 3120, "w": 4560}, {"n": 2640, "h": 4080, "w": 5520})
+    monkeypatch.setattr("amcc.passes.shapes.probes", lambda graph: divisible)
     result = compiled(path, SMALL)
     assert declared(tmp_path / "out" / "model.onnx") == [["n", 3, 16, 16]]
     assert any("another network at x [1, 3, 19, 19]" in w for w in result.summary.warnings)
@@ -344,3 +345,16 @@ def test_shapes_that_keep_what_numbers_fix() -> None:
         {"x": ("n", 3, "h", 9), "y": ("n", "h")},
         {"x": ("n", 3, 8, "w"), "y": ("n", 8)},
     ]
+
+
+def test_probes_of_a_size_agree_on_the_rest_by_no_stride_and_a_batch_divides(tmp_path: Path) -> None:
+    cases: list[tuple[int | str, ...]] = [("n", "h", "w"), (2, "h", "w"), (2, "h", 8), ("batch", 8, "w")]
+    for n, h, w in cases:
+        path = save(pictures(node("Relu", ["b"], "y"), x=[n, 3, h, w]), tmp_path)
+        graph = from_onnx(path, input_shapes={"x": (n, 3, h, w)})
+        first, second = probes(graph)
+        for size in {"h", "w"}.intersection(first):
+            assert all(first[size] % stride != second[size] % stride for stride in range(2, 65))
+            assert first[size] % 64 == 0
+        assert not any(probe.get("n", 0) % 48 for probe in (first, second))
+        assert np.gcd.reduce([second[symbol] for symbol in second]) == 1 or len(second) == 1
