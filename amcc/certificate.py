@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amcc.backends.draws import settle
 from amcc.backends.runtime import LITERAL, Session
 from amcc.data import Dataset
 from amcc.errors import ModelError, RunError, VerificationError
@@ -272,6 +273,7 @@ def _run_file(
     options.log_severity_level = 4
     options.add_session_config_entry(LITERAL, "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+    settle(model)
     kind = ModelError
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amcc.backends.draws import settle
 from amcc.backends.precision import as_float32, wants_float32
 from amcc.backends.to_onnx import build_model
 from amcc.errors import DataError, ModelError, RunError
@@ -33,6 +34,7 @@ class Session:
 
     Weights are lent to ONNX Runtime, not copied. A graph whose batch is fixed runs any number of
     samples, and pads the last run; inputs that are shared go into every run (`amcc.passes.batching`).
+    Random operators draw the same numbers in every session (`amcc.backends.draws`).
 
     Args:
         outputs: names of the values to give back, intermediate ones included; by default the graph's.
@@ -95,6 +97,7 @@ class Session:
         ir_version = min(max(graph.ir_version, 4), _COMMON_IR)
         runs = graph.replace(outputs=tuple(self._made), ir_version=ir_version).live()
         model = build_model(runs, lent.place, value_info=False)
+        settle(model)
         options.add_external_initializers(list(lent.values), list(lent.values.values()))
         self._lent = lent
         for version in _stamps(runs):
