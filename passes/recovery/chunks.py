@@ -30,7 +30,7 @@ def _merges(graph: Graph, how: Batching) -> bool:
     if any(how.axis(name) is None for name in graph.inputs):
         return True
     made = (graph.values[name].shape for node in graph.nodes for name in node.outputs if name)
-    return any(shape and shape[0] != how.size for shape in made)
+    return any(shape is not None and shape[:1] != (how.size,) for shape in made)
 
 
 def chunks(

@@ -32,9 +32,9 @@ FAMILIES: tuple[tuple[Grow, ...], ...] = (
     recurrent.GROWTHS,
     quantised.GROWTHS,
     measured.GROWTHS,
-    control.GROWTHS,
 )
-_WEIGHTS = (8, 4, 2, 4, 2, 1, 1, 1, 1)
+_WEIGHTS = (8, 4, 2, 4, 2, 1, 1, 1)
+_CONTROL = 6  # one in so many networks has control flow
 _OPSETS = (17, 17, 20, 23, 11, 12)
 
 
@@ -45,6 +45,8 @@ def random_network(seed: int, length: int, *, dynamic: bool = True) -> onnx.Mode
     b.batch = "batch" if b.pick(0, 2) == 0 and dynamic else BATCH
     weights = [weight * b.pick(0, 1) for weight in _WEIGHTS]
     families = [family for family, weight in zip(FAMILIES, weights, strict=True) for _ in range(weight)] or FAMILIES[:1]
+    if seed % _CONTROL == 0:
+        families = [*families, *[control.GROWTHS] * len(families)]
     convolutional.conv(b, b.pool[0])
     for _ in range(length):
         recent = b.pool[1:][-6:]
