@@ -156,9 +156,7 @@ class Reopened:
         for feeds, expected in zip(data.runs(), runs, strict=True):
             found = loaded.run(feeds)
             if not all(difference(found[name], expected[name]) <= tolerance for name in expected):
-                raise VerificationError(
-                    f"loaded with sizes free, it is another network at {spelled(sizes)}"
-                )
+                raise VerificationError(f"loaded with sizes free, it is another network at {spelled(sizes)}")
         return True
 
     @cached_property
