@@ -114,7 +114,7 @@ def certify(
 
     def expected(data: Dataset) -> list[tuple[Mapping[str, Array], Mapping[str, Array] | RunError]]:
         """What each run feeds, and what the masked original gives; an error where only the mask is to blame."""
-        return [(feeds, _masked_outputs(original, channels, removal, feeds, watched)) for feeds in _runs(data)]
+        return [(feeds, _masked_outputs(original, channels, removal, feeds, watched)) for feeds in data.runs()]
 
     best: dict[str, float] = {}
     for attempt in range(_TRIES if rounds else 1):
@@ -135,13 +135,6 @@ def certify(
         if max(best.values(), default=0.0) <= precise:
             break
     return Certificate(max(best.values(), default=0.0), max(precise, _STEPS) if rounds else precise, best, seed)
-
-
-def _runs(data: Dataset) -> list[dict[str, Array]]:
-    """One run over all samples, or, of samples that go alone, one each."""
-    if not data.batching.alone:
-        return [data.inputs]
-    return [data.batching.feeds(data.inputs, i, i + 1) for i in range(len(data))]
 
 
 def _errors(
