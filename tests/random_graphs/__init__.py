@@ -38,14 +38,14 @@ _CONTROL = 6  # one in so many networks has control flow
 _OPSETS = (17, 17, 20, 23, 11, 12)
 
 
-def random_network(seed: int, length: int, *, dynamic: bool = True) -> onnx.ModelProto:
+def random_network(seed: int, length: int, *, dynamic: bool = True, bodies: bool = True) -> onnx.ModelProto:
     """A network of about `length` building blocks of two or three families; one in three has a dynamic batch."""
     b = Builder(seed)
     b.opset = _OPSETS[b.pick(0, len(_OPSETS) - 1)]
     b.batch = "batch" if b.pick(0, 2) == 0 and dynamic else BATCH
     weights = [weight * b.pick(0, 1) for weight in _WEIGHTS]
     families = [family for family, weight in zip(FAMILIES, weights, strict=True) for _ in range(weight)] or FAMILIES[:1]
-    if seed % _CONTROL == 0:
+    if seed % _CONTROL == 0 and bodies:
         families = [*families, *[control.GROWTHS] * len(families)]
     convolutional.conv(b, b.pool[0])
     for _ in range(length):
