@@ -20,7 +20,8 @@ from tests.random_graphs import random_network
 def test_a_part_computes_what_the_whole_computes(
     tmp_path_factory: pytest.TempPathFactory, seed: int, length: int, data: st.DataObject
 ) -> None:
-    graph = infer(from_onnx(save(random_network(seed, length, dynamic=False, bodies=False), tmp_path_factory.mktemp("random"))))
+    made = random_network(seed, length, dynamic=False, bodies=False)
+    graph = infer(from_onnx(save(made, tmp_path_factory.mktemp("random"))))
     made = sorted(graph.producers)
     wanted = data.draw(st.lists(st.sampled_from(made), min_size=1, max_size=3, unique=True))
     cut = data.draw(st.lists(st.sampled_from(made), max_size=4, unique=True))
