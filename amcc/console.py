@@ -1,0 +1,157 @@
+"""What the commands share: their options, their streams, and errors as one message with an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from amcc.errors import AmccError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from amcc.ir import Shape
+
+MODEL = "An ONNX file, or module:factory of a PyTorch network."
+Model = Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")]
+Budgets = Annotated[
+    list[str], typer.Option("--budget", "-b", help="flops=0.5, params=150k, size=4MB; repeat for several.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help=".npz with input and label, folder of class folders, or module:function."),
+]
+Calib = Annotated[str | None, typer.Option("--calib", help="Inputs for recovery; by default a part of --data.")]
+ReportData = Annotated[
+    str | None, typer.Option("--report-data", help="What the report quotes; by default a part of --data.")
+]
+Preprocess = Annotated[
+    str | None, typer.Option("--preprocess", help="For pictures: imagenet, half, unit, or module:function.")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option("--metric", help="top1, fidelity or module:function(outputs, labels); higher is better."),
+]
+Policy = Annotated[str, typer.Option("--search", help="ddpg, uniform, magnitude, lagrange, refine, random.")]
+Episodes = Annotated[int | None, typer.Option("--episodes", help="Plans that the search tries at most.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+Round = Annotated[
+    int | None,
+    typer.Option("--round", help="Keep multiples of this; by default 8 in groups of 64 units or more."),
+]
+Locks = Annotated[
+    list[str] | None, typer.Option("--lock", help="A parameter, node or value whose channels all stay; repeat.")
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Cut nothing that changes other channels (behind a LayerNorm, say).")
+]
+MinKeep = Annotated[
+    float, typer.Option("--min-keep", help="Of every group keep this share (below 1) or this many units.")
+]
+Recover = Annotated[str, typer.Option("--recover", help="full, or none for pure slices of the weights.")]
+Emit = Annotated[list[str] | None, typer.Option("--emit", help="onnx, torch; by default whatever is possible.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write; by default MODEL.amcc.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that is already there.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin the search anew instead of going on from its journal.")]
+InputShapes = Annotated[
+    list[str] | None, typer.Option("--input-shape", help="name=1x3x224x224 for dynamic dimensions; repeat.")
+]
+CalibSamples = Annotated[int | None, typer.Option("--calib-samples", help="Samples for recovery, at most.")]
+EvalSamples = Annotated[int | None, typer.Option("--eval-samples", help="Samples the search scores, at most.")]
+Threads = Annotated[int, typer.Option("--threads", help="Of ONNX Runtime; 0 for all cores.")]
+ShipOnInterrupt = Annotated[
+    bool, typer.Option("--ship-on-interrupt", help="Ctrl-C ends the search and ships the best plan so far.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn errors into one message and an exit code."""
+    try:
+        yield
+    except AmccError as error:
+        _fail(str(error), error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _fail("interrupted", 130, error)
+    except MemoryError as error:
+        _fail("out of memory: try smaller --calib-samples and --eval-samples", 2, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except OSError as error:
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 2, error)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        _fail(
+            f"a fault of amcc: {type(error).__name__}: {lines[0]} (run with `amcc --debug ...`, and report it)",
+            1,
+            error,
+        )
+
+
+def _fail(message: str, code: int, error: BaseException) -> NoReturn:
+    if os.environ.get("AMCC_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    typer.echo(f"amcc: {message}", err=True)
+    raise typer.Exit(code) from None
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[Any]:
+    """An observer that shows what is done on standard error, or nothing."""
+    from amcc.progress import Silent, Terminal
+
+    if quiet:
+        yield Silent()
+        return
+    from rich.console import Console
+
+    with Terminal(Console(stderr=True)) as terminal:
+        yield terminal
+
+
+def stdout() -> Console:
+    """The terminal, or a wide console for a file or pipe."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def print_json(content: Any) -> None:
+    """Print a document or plain data."""
+    from amcc.jsontext import dumps
+
+    typer.echo(dumps(content), nl=False)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the others keep the defaults of the Python interface."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def input_shapes(texts: list[str] | None) -> dict[str, Shape] | None:
+    """Read `name=1x3x224x224`; a dimension may also be a name, which keeps it dynamic."""
+    from amcc.errors import UsageError
+
+    found: dict[str, Shape] = {}
+    for text in texts or ():
+        name, equals, dims = text.rpartition("=")
+        parts = [part.strip() for part in dims.replace(",", "x").split("x")]
+        if not equals or not name or not all(part.isidentifier() or part.isdecimal() for part in parts):
+            raise UsageError(f"'{text}' is not of the form name=1x3x224x224", where="--input-shape")
+        shape = tuple(int(part) if part.isdecimal() else part for part in parts)
+        if any(dim == 0 for dim in shape):
+            raise UsageError(f"'{text}' has a dimension of 0", where="--input-shape")
+        found[name] = shape
+    return found or None
