@@ -8,6 +8,7 @@ recovery nor the report uses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amcc.ir import Graph
@@ -40,21 +41,39 @@ class Finalist:
 
 def last_round(study: Study, found: SearchResult) -> tuple[Finalist, ...]:
     """The finalists, best first; none where weights are not repaired."""
+    return last_rounds(study, [found], places(study))[0]
+
+
+def last_rounds(study: Study, found: Sequence[SearchResult], most: int) -> list[tuple[Finalist, ...]]:
+    """A last round for each of several budgets, the tightest first; the winner of each enters the next.
+
+    So no budget ends with a lower score than a tighter one.
+
+    Args:
+        most: plans that each budget repairs.
+    """
     if study.learned.statistics is None:
-        return ()
+        return [() for _ in found]
     from amcc.passes.recovery import repair
 
     subject, inputs = study.subject, study.splits.calibration.inputs
-    finalists: list[Finalist] = []
+    rounds: list[tuple[Finalist, ...]] = []
+    known: dict[tuple[int, ...], Finalist] = {}
     with study.clock.phase("repair", "repairing the best plans front to back"):
-        chosen = entrants(found, places(study))
         judge = Evaluator(subject.graph, study.splits.finals, study.settings.metric, threads=study.settings.threads)
-        for record in chosen:
-            removal = subject.channels.removal(record.keep, study.learned.orders)
-            quick = candidate(subject, study.learned, removal)
-            graph = repair(subject.channels, removal, quick, inputs, seed=study.settings.seed)
-            finalists.append(Finalist(record, graph, judge.score(graph), len(judge.data)))
-    return tuple(sorted(finalists, key=lambda finalist: -finalist.score))
+        for one in found:
+            entered: dict[tuple[int, ...], Finalist] = {}
+            for record in entrants(one, most):
+                if record.keep not in known:
+                    removal = subject.channels.removal(record.keep, study.learned.orders)
+                    quick = candidate(subject, study.learned, removal)
+                    graph = repair(subject.channels, removal, quick, inputs, seed=study.settings.seed)
+                    known[record.keep] = Finalist(record, graph, judge.score(graph), len(judge.data))
+                entered[record.keep] = known[record.keep]
+            for before in rounds[-1:]:
+                entered.setdefault(before[0].record.keep, before[0])
+            rounds.append(tuple(sorted(entered.values(), key=lambda finalist: -finalist.score)))
+    return rounds
 
 
 def winner(finalists: tuple[Finalist, ...], found: SearchResult) -> Record:

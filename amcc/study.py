@@ -15,7 +15,7 @@ from amcc.data import Dataset, Splits
 from amcc.ir import Shape
 from amcc.metric import Evaluator
 from amcc.progress import Clock
-from amcc.search import SearchInterrupted, SearchResult, policy_named, search
+from amcc.search import Policy, SearchInterrupted, SearchResult, policy_named, search
 from amcc.settings import Settings
 from amcc.stages import (
     DataSpec,
@@ -96,8 +96,13 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
     return Study(subject, splits, learned, evaluator, reporter, settings, notes, clock)
 
 
-def find(study: Study, budget: Budget, journal: Path | None, *, ship_on_interrupt: bool) -> SearchResult:
+def find(
+    study: Study, budget: Budget, journal: Path | None, *, ship_on_interrupt: bool, policy: Policy | None = None
+) -> SearchResult:
     """Run the search.
+
+    Args:
+        policy: in place of the one that the settings name.
 
     Raises:
         BudgetError: the budget is out of reach.
@@ -112,7 +117,7 @@ def find(study: Study, budget: Budget, journal: Path | None, *, ship_on_interrup
         try:
             return search(
                 problem,
-                settings.search,
+                policy or settings.search,
                 episodes=settings.episodes,
                 seed=settings.seed,
                 journal=journal,

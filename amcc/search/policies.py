@@ -47,9 +47,14 @@ class Policy(Protocol):
 
 @dataclass(slots=True)
 class History:
-    """The plans scored so far, in order."""
+    """The plans scored so far, in order.
+
+    Attributes:
+        others: plans scored for a looser budget, which do not fit this one.
+    """
 
     past: list[tuple[Array, float]] = field(default_factory=list)
+    others: list[tuple[Array, float]] = field(default_factory=list)
 
     def add(self, keep: Array, score: float) -> None:
         """Remember one more."""
@@ -155,7 +160,7 @@ def refined(problem: Problem, history: History, episodes: int, random: np.random
         elif episode % turns == 1:
             keep = trade(problem, history.best[0], random)
         else:
-            keep = thompson(problem, history.past, random)
+            keep = thompson(problem, history.past, random, history.others)
         history.add(keep, (yield Proposal("thompson" if episode % turns == 2 else "refine", keep)))
 
 

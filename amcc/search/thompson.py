@@ -23,39 +23,56 @@ _NONLINEAR = 0.1
 _LEAST = 0.2
 
 
-def thompson(problem: Problem, past: Sequence[tuple[Array, float]], random: np.random.Generator) -> Array:
+Scored = Sequence[tuple[Array, float]]
+
+
+def thompson(problem: Problem, past: Scored, random: np.random.Generator, others: Scored = ()) -> Array:
     """The plan of least loss under weights drawn from what past plans and scores say of them.
+
+    Args:
+        others: scored plans that do not fit the problem and tell something of the weights all the same.
 
     Raises:
         UsageError: the problem has no losses.
         BudgetError: no plan fits.
     """
     curves = evened(problem)
-    losses = np.array([[c[n - k] for c, n, k in zip(curves, problem.full, keep, strict=True)] for keep, _ in past])
-    weights = draw(losses, np.array([score for _, score in past]), random, original=problem.original_score)
+    known = [*past, *others]
+    losses = np.array([[c[n - k] for c, n, k in zip(curves, problem.full, keep, strict=True)] for keep, _ in known])
+    scores = np.array([score for _, score in known])
+    best = int(scores[: len(past)].argmax())
+    weights = draw(losses, scores, random, original=problem.original_score, best=best)
     return least_loss(problem, [weight * curve for weight, curve in zip(weights, curves, strict=True)])
 
 
-def draw(losses: Array, scores: Array, random: np.random.Generator, *, original: float | None = None) -> Array:
+def draw(
+    losses: Array,
+    scores: Array,
+    random: np.random.Generator,
+    *,
+    original: float | None = None,
+    best: int | None = None,
+) -> Array:
     """Weights of groups, float [groups], around 1, drawn from their posterior.
 
-    Differences to the best plan are modelled; the further a plan falls behind, the less a linear
+    Differences to the best plan are modelled; the further a plan's score is from its, the less a linear
     model can say of it, and the less it counts.
 
     Args:
         losses: of past plans, float [plans, groups].
         scores: float [plans].
         original: the score without any loss, where it is known: it gives the common weight its scale.
+        best: the plan to compare with, by default the one of the highest score.
     """
-    best = int(scores.argmax())
+    best = int(scores.argmax()) if best is None else best
     rise = np.delete(losses - losses[best], best, axis=0)
     drop = np.delete(scores[best] - scores, best)
     groups = losses.shape[1]
     total = rise.sum(axis=1)
-    behind = drop[drop > 0]
+    behind = np.abs(drop[drop != 0])
     if not len(behind):
         return np.asarray(np.maximum(1.0 + _PRIOR * random.standard_normal(groups), _LEAST))
-    deviation = _NOISE * float(np.median(behind)) + _NONLINEAR * drop
+    deviation = _NOISE * float(np.median(behind)) + _NONLINEAR * np.abs(drop)
     certain = deviation**-2
     if original is not None and original > scores[best] and losses[best].sum() > 0:
         common = float((original - scores[best]) / losses[best].sum())

@@ -1,0 +1,142 @@
+"""One search for several budgets: every plan scored for one of them says something to the others.
+
+The budgets take turns. A plan that fits a tighter budget is a plan for every looser one, so the best
+score never falls as the budget grows. A plan that is too large for a tighter budget still tells
+which groups matter: Thompson sampling learns from all of them. And now and then a budget tries the
+best plan of a neighbour, fitted to its own limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from amcc.budget import Limits
+from amcc.errors import UsageError
+from amcc.ir import Array
+from amcc.search.fit import fit
+from amcc.search.loop import SearchResult
+from amcc.search.policies import History, Play, Proposal, heard, opening, refined
+from amcc.search.problem import Problem
+from amcc.search.registry import POLICIES, policy_named
+
+_BORROW = 4
+"""Every so many turns a budget looks at its neighbours' best plans."""
+
+FRONT_POLICIES = tuple(name for name in POLICIES if name != "ddpg")
+"""The agent learns one budget only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Plays one policy for several budgets by turns; for `refine` they share what they learn.
+
+    The problem's own limits must be the loosest.
+
+    Attributes:
+        limits: of each budget, the tightest first; each allows all that the one before allows.
+        policy: one of `FRONT_POLICIES`.
+
+    Raises:
+        UsageError: another policy.
+    """
+
+    name: ClassVar[str] = "front"
+    limits: tuple[Limits, ...]
+    policy: str = "refine"
+
+    def __post_init__(self) -> None:
+        policy_named(self.policy)
+        if self.policy not in FRONT_POLICIES:
+            hint = f"the policies for several are {', '.join(FRONT_POLICIES)}"
+            raise UsageError(f"policy '{self.policy}' searches for one budget only", where="--search", hint=hint)
+
+    def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
+        """Propose a plan for each budget in turn, the tightest first."""
+        budgets = [_Turns(replace(problem, limits=limits)) for limits in self.limits]
+        for budget, own in zip(budgets, seed.spawn(len(budgets)), strict=True):
+            if self.policy == "refine":
+                budget.play = _refining(budget, _beside(budgets, budget), episodes, np.random.default_rng(own))
+            else:
+                budget.play = policy_named(self.policy).play(budget.problem, episodes=episodes, seed=own)
+        going = list(budgets)
+        while going:
+            for budget in tuple(going):
+                proposal = budget.next()
+                if proposal is None:
+                    going.remove(budget)
+                    continue
+                score = yield proposal
+                for other in budgets:
+                    other.hear(proposal.keep, score, own=other is budget)
+
+
+def within(found: SearchResult, limits: Limits) -> SearchResult:
+    """What a search found for a budget of these limits: all its plans that meet them; there must be one."""
+    records = tuple(record for record in found.records if limits.admit(record.costs))
+    return SearchResult(max(records, key=lambda record: record.score), records)
+
+
+@dataclass(slots=True, eq=False)
+class _Turns:
+    """One budget's part of the search.
+
+    Attributes:
+        history: for refinement; its own plans join it when `play` hears of them, a turn later.
+        best: the best plan so far that fits, and its score.
+    """
+
+    problem: Problem
+    history: History = field(default_factory=History)
+    best: tuple[Array, float] | None = None
+    play: Play | None = None
+    _score: float | None = None
+
+    def next(self) -> Proposal | None:
+        """The next plan; None when there are no more."""
+        assert self.play is not None
+        try:
+            return next(self.play) if self._score is None else self.play.send(self._score)
+        except StopIteration:
+            return None
+
+    def hear(self, keep: Array, score: float, *, own: bool) -> None:
+        """Learn what a plan scored that this budget, or another one, proposed."""
+        fits = self.problem.fits(keep)
+        if own:
+            self._score = score
+        else:
+            (self.history.past if fits else self.history.others).append((keep, score))
+        if fits and (self.best is None or score > self.best[1]):
+            self.best = (keep, score)
+
+
+def _beside(budgets: Sequence[_Turns], budget: _Turns) -> list[_Turns]:
+    place = budgets.index(budget)
+    return [*budgets[max(place - 1, 0) : place], *budgets[place + 1 : place + 2]]
+
+
+def _refining(budget: _Turns, neighbours: Sequence[_Turns], episodes: int, random: np.random.Generator) -> Play:
+    """The rules, then by turns what the scores suggest and what neighbours found."""
+    problem, history = budget.problem, budget.history
+    yield from heard(opening(problem), history.add)
+    refining = refined(problem, history, episodes + 1, random)
+    proposal = next(refining)
+    for turn in range(1, episodes + 1):
+        if turn % _BORROW == 0 and (borrowed := _borrowed(budget, neighbours)) is not None:
+            history.add(borrowed, (yield Proposal("neighbour", borrowed)))
+        proposal = refining.send((yield proposal))
+
+
+def _borrowed(budget: _Turns, neighbours: Sequence[_Turns]) -> Array | None:
+    """A neighbour's best plan, fitted, that was not tried yet; None if there is none."""
+    tried = {tuple(keep.tolist()) for keep, _ in budget.history.past}
+    for neighbour in neighbours:
+        if neighbour.best is not None:
+            keep = fit(budget.problem, neighbour.best[0])
+            if tuple(keep.tolist()) not in tried:
+                return keep
+    return None
