@@ -25,7 +25,7 @@ test: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.dev
-	AMCC_FUZZ=20000 $(ONE_THREAD) $(BIN)/python -m pytest tests/test_exactness.py
+	AMCC_FUZZ=20000 $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/test_exactness.py
 
 check: format-check lint types imports test
 
