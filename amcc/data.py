@@ -82,12 +82,14 @@ class Splits:
 
     Attributes:
         finals: the search's samples and what no other part uses, for the last choice.
+        guard: what a guarantee is checked on, in no other part; None where none was asked for.
     """
 
     calibration: Dataset
     search: Dataset
     report: Dataset
     finals: Dataset
+    guard: Dataset | None = None
 
 
 def load_data(
@@ -139,17 +141,19 @@ def split(
     report: Dataset | None = None,
     calibration_samples: int = 1500,
     search_samples: int = 1000,
+    guarded: bool = False,
 ) -> Splits:
     """Divide data into disjoint parts, the same for the same seed.
 
     What was not given is drawn from `data`: a third for the report, then a third (half without a
     report part) for calibration; the search gets the rest. Calibration and search are capped; what they
-    leave goes to the report.
+    leave goes to the report. With a guard, what they leave is the guard's, and a third of it the report's
+    where that was not given.
 
     Raises:
         DataError: there are too few samples.
     """
-    parts = 1 + (calibration is None) + (report is None)
+    parts = 1 + (calibration is None) + (report is None) + guarded
     total = len(data)
     if total < parts:
         raise DataError(f"{total} samples cannot be divided into {parts} parts", where=data.source)
@@ -158,12 +162,16 @@ def split(
     search_count = min(search_samples, share if parts > 1 else total)
     calibration_count = 0 if calibration is not None else min(calibration_samples, share)
     rest = order[search_count + calibration_count :]
+    guard = rest[len(rest) // 3 if report is None else 0 :] if guarded else None
+    if guard is not None:
+        rest = rest[: len(rest) - len(guard)]
     spare = rest[: max(_MOST_FINALS - search_count, 0)] if report is not None else rest[:0]
     return Splits(
         calibration=calibration or data.take(order[search_count:][:calibration_count], "calibration part"),
         search=data.take(order[:search_count], "search part"),
         report=report or data.take(rest, "report part"),
         finals=data.take(np.concatenate([order[:search_count], spare]), "search part"),
+        guard=None if guard is None else data.take(guard, "guard part"),
     )
 
 

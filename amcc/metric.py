@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,6 +54,7 @@ class Evaluator:
 
     Attributes:
         name: of the metric.
+        function: the metric.
         original: the original's score.
 
     Raises:
@@ -74,20 +76,21 @@ class Evaluator:
         self._runner = runner or self._session
         self._graph, self._how = graph, batching(graph)
         self._batch = _batch_size(graph)
-        outputs = self._outputs(graph)
-        self.name, self._metric = _metric(metric, graph, data, outputs)
-        self.original = self._measure(outputs)
+        outputs = self.outputs(graph)
+        self.name, self.function = _metric(metric, graph, data, outputs)
+        self.original = self.measure(outputs, data.labels)
 
     def score(self, graph: Graph) -> float:
         """The metric of a candidate that has the original's inputs and outputs."""
-        return self._measure(self._outputs(graph))
+        return self.measure(self.outputs(graph), self.data.labels)
 
     def _session(self, graph: Graph) -> Runner:
         from amcc.backends.runtime import Session
 
         return Session(graph, threads=self._threads)
 
-    def _outputs(self, graph: Graph) -> dict[str, Array]:
+    def outputs(self, graph: Graph) -> dict[str, Array]:
+        """All outputs of a candidate, samples first."""
         runner = self._runner(graph)
         joined = self._joined(runner)
         least = max(self._how.size, 1)
@@ -115,8 +118,13 @@ class Evaluator:
                     joined[name] = array
         return joined
 
-    def _measure(self, outputs: dict[str, Array]) -> float:
-        result = call(self._metric, outputs, self.data.labels, name=f"metric '{self.name}'")
+    def measure(self, outputs: Outputs, labels: Array | None) -> float:
+        """The metric of outputs of these samples, or of some of them.
+
+        Raises:
+            DataError: the metric raises, or gives no finite number.
+        """
+        result = call(self.function, outputs, labels, name=f"metric '{self.name}'")
         try:
             value = float(result)
         except (TypeError, ValueError):
@@ -128,11 +136,21 @@ class Evaluator:
         return value
 
 
-def top1(outputs: Outputs, labels: Array | None) -> float:
-    """Share of samples whose largest value of the first output `[N, classes]` is at the label."""
-    assert labels is not None
-    first = next(iter(outputs.values()))
-    return float((first.reshape(len(first), -1).argmax(axis=1) == labels).mean())
+@dataclass(frozen=True, slots=True)
+class Top1:
+    """Share of samples whose largest value of the first output `[N, classes]` is at the label, int [N]."""
+
+    labels: Array
+
+    def right(self, outputs: Outputs) -> Array:
+        """For each sample whether it is so: bool [N]."""
+        first = next(iter(outputs.values()))
+        found: Array = first.reshape(len(first), -1).argmax(axis=1) == self.labels
+        return found
+
+    def __call__(self, outputs: Outputs, labels: Array | None = None) -> float:
+        """The share."""
+        return float(self.right(outputs).mean())
 
 
 class Fidelity:
@@ -142,17 +160,25 @@ class Fidelity:
         self._reference = {name: array for name, array in reference.items() if array.size}
         self._scale = {n: _variance(a) for n, a in self._reference.items() if a.dtype.kind == "f"}
 
-    def __call__(self, outputs: Outputs, labels: Array | None = None) -> float:
-        """1 / (1 + mean relative squared error), see the module's text; 0 where outputs are not finite."""
-        errors = []
+    def errors(self, outputs: Outputs) -> Array:
+        """Each sample's relative squared error, its mean over the outputs: float [N]."""
+        errors: list[Array] = []
         for name, reference in self._reference.items():
             if name in self._scale:
-                difference = outputs[name].astype(np.float64) - reference
-                errors.append(float(np.square(difference).mean()) / self._scale[name])
+                error = np.square(outputs[name].astype(np.float64) - reference) / self._scale[name]
             else:
-                errors.append(float((outputs[name] != reference).mean()))
-        error = sum(errors) / len(errors) if errors else 0.0
-        return 1 / (1 + error) if math.isfinite(error) else 0.0
+                error = outputs[name] != reference
+            errors.append(error.reshape(len(error), -1).mean(axis=1))
+        return np.mean(errors, axis=0) if errors else np.zeros(1)
+
+    def __call__(self, outputs: Outputs, labels: Array | None = None) -> float:
+        """1 / (1 + mean relative squared error), see the module's text; 0 where outputs are not finite."""
+        return fidelity(float(self.errors(outputs).mean()))
+
+
+def fidelity(error: float) -> float:
+    """Of a mean relative squared error."""
+    return 1 / (1 + error) if math.isfinite(error) else 0.0
 
 
 def _variance(array: Array) -> float:
@@ -181,7 +207,7 @@ def _metric(
     return metric, named_function(metric, option="--metric")
 
 
-def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Metric:
+def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Top1:
     if data.labels is None:
         raise DataError("top-1 needs labels", where=data.source, hint="add 'label', or use --metric fidelity")
     name = graph.outputs[0]
@@ -192,8 +218,7 @@ def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Metric:
             where=data.source,
             hint="give --metric module:function, or --metric fidelity",
         )
-    labels = check_labels(data.labels, len(data), classes, data.source)
-    return lambda given, _: top1(given, labels)
+    return Top1(check_labels(data.labels, len(data), classes, data.source))
 
 
 def _batch_size(graph: Graph) -> int:

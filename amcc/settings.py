@@ -15,6 +15,7 @@ EPISODES = 200
 CALIB_SAMPLES = 1500
 EVAL_SAMPLES = 1000
 REPORT_SAMPLES = 10_000
+GUARD_SAMPLES = 20_000
 LARGE_GROUP, LARGE_MULTIPLE = 64, 8
 
 
@@ -33,6 +34,7 @@ class Settings:
         metric: see `amcc.metric`; None for top-1 with labels, else fidelity.
         emit: what to write; None for everything that the network can be written as.
         threads: of ONNX Runtime, 0 for all cores.
+        guarded: whether samples are held back for a guarantee.
     """
 
     search: str = "ddpg"
@@ -49,6 +51,7 @@ class Settings:
     eval_samples: int = EVAL_SAMPLES
     report_samples: int = REPORT_SAMPLES
     threads: int = 0
+    guarded: bool = False
 
     def __post_init__(self) -> None:
         numbers = {"episodes": 1, "calib_samples": 1, "eval_samples": 1, "report_samples": 1, "threads": 0, "seed": 0}

@@ -19,7 +19,7 @@ from amcc.passes.cost import CostModel
 from amcc.passes.rewrite import shrink
 from amcc.plan import fingerprint
 from amcc.search import GroupInfo, Problem
-from amcc.settings import Settings
+from amcc.settings import GUARD_SAMPLES, Settings
 from amcc.synthetic import SAMPLES, synthetic
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def gather(
     if spec.calib is not None and spec.data is not None:
         calibration = loaded(spec.calib, settings.calib_samples, "--calib")
     whole = settings.calib_samples + settings.eval_samples + settings.report_samples
+    whole += GUARD_SAMPLES if settings.guarded else 0
     if spec.data is not None:
         data = loaded(spec.data, whole, "--data")
     elif spec.calib is not None:
@@ -224,6 +225,7 @@ def gather(
         report=report,
         calibration_samples=settings.calib_samples,
         search_samples=settings.eval_samples,
+        guarded=settings.guarded,
     )
     if not data.synthetic and len(splits.search) < _FEW_SAMPLES:
         notes.add(f"the search sees {len(splits.search)} samples only: its scores are coarse")
@@ -274,6 +276,12 @@ def candidate(subject: Subject, learned: Learned, removal: Removal) -> Graph:
     return reconstruct(subject.channels, removal, pure, learned.statistics)
 
 
+def quickly_repaired(subject: Subject, learned: Learned, removal: Removal) -> Graph:
+    """The candidate as the search scores it: repaired over a few samples where weights are repaired."""
+    graph = candidate(subject, learned, removal)
+    return graph if learned.repairer is None else learned.repairer.repair(removal, graph)
+
+
 def problem_of(
     subject: Subject,
     learned: Learned,
@@ -287,9 +295,7 @@ def problem_of(
     model = CostModel(channels, learned.orders)
 
     def scored(keep: Array) -> float:
-        removal = channels.removal(keep, learned.orders)
-        graph = candidate(subject, learned, removal)
-        return score(graph if learned.repairer is None else learned.repairer.repair(removal, graph))
+        return score(quickly_repaired(subject, learned, channels.removal(keep, learned.orders)))
 
     locks = reasons(channels, 3)
     return Problem(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from amcc.data import Dataset
 from amcc.errors import DataError, UsageError
 from amcc.ir import Array, Graph
-from amcc.metric import Evaluator, Fidelity, top1
+from amcc.metric import Evaluator, Fidelity, Top1
 from tests import tiny_models
 
 GRAPH = tiny_models.graph()
@@ -65,7 +65,7 @@ def test_a_fixed_batch_is_run_in_parts() -> None:
 @pytest.mark.parametrize("shape", [(6, 4), (6, 4, 1, 1), (6, 1, 1, 4)])
 def test_top1_takes_every_spelling_of_a_class_axis(shape: tuple[int, ...]) -> None:
     logits = np.eye(4)[[0, 1, 2, 3, 0, 1]].reshape(shape)
-    assert top1({"logits": logits}, np.array([0, 1, 2, 3, 1, 0])) == pytest.approx(4 / 6)
+    assert Top1(np.array([0, 1, 2, 3, 1, 0]))({"logits": logits}) == pytest.approx(4 / 6)
 
 
 def test_fidelity_is_one_for_the_original_and_is_as_defined() -> None:
