@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,19 @@ def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
         VerificationError: the cut network differs from the masked original.
         OutputError: the folder cannot be written.
     """
+    result = finish(shipment)
+    if out is None:
+        return result
+    shipment.study.clock.observer.phase(f"writing {out}")
+    return write(shipment, result, out, force=force)
+
+
+def finish(shipment: Shipment) -> Result:
+    """Cut, certify, repair and measure.
+
+    Raises:
+        VerificationError: the cut network differs from the masked original.
+    """
     study = shipment.study
     clock, subject = study.clock, study.subject
     with clock.phase("rewrite", "cutting"):
@@ -97,10 +110,7 @@ def ship(shipment: Shipment, out: Path | None, *, force: bool) -> Result:
     )
     if free:
         summary = summary.model_copy(update={"free": free})
-    if out is not None:
-        clock.observer.phase(f"writing {out}")
-        summary = _write(shipment, final, reopened, plan, summary, out, force=force)
-    return Result(subject.graph, final, shipment.removal, plan, summary, out, reopened)
+    return Result(subject.graph, final, shipment.removal, plan, summary, None, reopened)
 
 
 def _recovered(shipment: Shipment, pure: Graph) -> Graph:
@@ -202,26 +212,29 @@ def _latency(original: Graph, final: Graph) -> tuple[Latency | None, Latency | N
     return before, after
 
 
-def _write(
-    shipment: Shipment, final: Graph, reopened: Graph | None, plan: Plan, summary: Summary, out: Path, *, force: bool
-) -> Summary:
+def write(shipment: Shipment, result: Result, out: Path, *, force: bool) -> Result:
+    """Write the folder of a finished compilation.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     from amcc.report_html import html
 
     journal = journal_path(out)
     with output_folder(out, force=force) as folder:
-        emit(final, folder, shipment.study.settings.emit, shipment.study.notes, reopened)
+        emit(result.graph, folder, shipment.study.settings.emit, shipment.study.notes, result.reopened)
         if (folder / "model.onnx").is_file():
             _check(folder / "model.onnx", shipment.study.subject.file)
-        plan.write(folder / "plan.json")
+        result.plan.write(folder / "plan.json")
         if journal.is_file():
             shutil.copyfile(journal, folder / "journal.jsonl")
         warnings = tuple(shipment.study.notes.texts)
-        summary = summary.model_copy(update={"warnings": warnings, "files": hashes(folder)})
+        summary = result.summary.model_copy(update={"warnings": warnings, "files": hashes(folder)})
         episodes = shipment.search.records if shipment.search else ()
         (folder / "report.html").write_text(html(summary, episodes), encoding="utf-8")
         summary.write(folder / "summary.json")
     journal.unlink(missing_ok=True)
-    return summary
+    return replace(result, summary=summary, folder=out)
 
 
 def _check(written: Path, original: Path | None) -> None:
