@@ -1,4 +1,4 @@
-"""What users call: compile, plan, apply, verify, inspect, bench, load.
+"""What users call: compile, pareto, plan, apply, verify, inspect, bench, load.
 
 `import amcc` offers the same functions. Nothing is written unless `out` is given.
 """
@@ -14,11 +14,13 @@ from amcc.bench import Timing
 from amcc.bench import bench as _bench
 from amcc.budget import Budget
 from amcc.data import Spec
-from amcc.errors import InputError
+from amcc.errors import InputError, UsageError
 from amcc.finals import last_round, winner
 from amcc.frontends.load import load
 from amcc.graph_json import GraphJson, graph_json
+from amcc.guarantee import guarantee, joined, level_journals
 from amcc.ir import Shape
+from amcc.pareto import Pareto, pareto
 from amcc.passes.channels import analyze
 from amcc.passes.rewrite import shrink
 from amcc.plan import Plan
@@ -29,17 +31,22 @@ from amcc.shipment import Shipment
 from amcc.shipping import Result, ship
 from amcc.stages import DataSpec, Notes, check_reachable
 from amcc.study import find, journal_for, open_subject, prepare
+from amcc.target import CONFIDENCE, Target
 from amcc.verification import Verified
 from amcc.verification import verify as _verify
 
-__all__ = ["Result", "Verified", "apply", "bench", "compile", "inspect", "load", "plan", "verify"]
+__all__ = ["Pareto", "Result", "Verified", "apply", "bench", "compile", "inspect", "load", "pareto", "plan", "verify"]
 
 
 def compile(
     model: Any,
     example_inputs: Any = None,
     *,
-    budget: str | Sequence[str],
+    budget: str | Sequence[str] | None = None,
+    min_metric: str | float | None = None,
+    max_drop: str | float | None = None,
+    confidence: float = CONFIDENCE,
+    minimise: str = "flops",
     data: Spec | None = None,
     calib: Spec | None = None,
     report_data: Spec | None = None,
@@ -69,7 +76,11 @@ def compile(
     Args:
         model: an ONNX file, a torch module, `module:factory`, or a factory.
         example_inputs: of a torch module: a tensor or a tuple of arguments.
-        budget: `flops=0.5`, `params=150k`, `size=4MB`, or several.
+        budget: `flops=0.5`, `params=150k`, `size=4MB`, or several; in its place:
+        min_metric: what the metric is to be at least (0.92 or "92%"), on samples that nothing else saw.
+        max_drop: by how much it may fall at most, absolute: 0.005 or "0.5%".
+        confidence: how sure that is to be.
+        minimise: `"flops"`, `"params"` or `"size"`, as small as the guarantee lets it be.
         data: for the search's score, labels optional; see `amcc.data.load_data`.
         calib: inputs for recovery, by default a part of `data`.
         report_data: what the report quotes, by default a part of `data` that the search does not see.
@@ -83,12 +94,13 @@ def compile(
         ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far.
 
     Raises:
-        BudgetError: the budget is out of reach, or nothing can be pruned.
+        BudgetError: the budget is out of reach, nothing can be pruned, or no plan was shown to keep the guarantee.
         VerificationError: the result failed its certificate; nothing is written.
         InputError, UsageError, OutputError: what was given cannot be used.
         Interrupted: Ctrl-C during the search.
     """
-    asked = Budget.parse(budget)
+    target = Target.parse(min_metric, max_drop, confidence, minimise)
+    asked = _asked(budget, target, some_data=data is not None or calib is not None)
     settings = Settings(
         search=search,
         episodes=episodes,
@@ -99,6 +111,7 @@ def compile(
         min_keep=min_keep,
         recover=recover,
         metric=metric,
+        guarded=target is not None,
         emit=artifacts(emit),
         calib_samples=calib_samples,
         eval_samples=eval_samples,
@@ -112,11 +125,31 @@ def compile(
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
+    if target is not None:
+        with level_journals(journal, fresh=fresh):
+            kept = guarantee(study, target, journal, ship_on_interrupt=ship_on_interrupt)
+            removal = subject.channels.removal(kept.record.keep, study.learned.orders)
+            policy, seen = kept.record.policy, kept.search
+            shipment = Shipment(study, removal, kept.budget, policy, seen, graph=kept.graph, guarantee=kept.line)
+            with joined(journal):
+                return ship(shipment, folder, force=force)
     found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
     finalists = last_round(study, found)
     best = winner(finalists, found)
     removal = subject.channels.removal(best.keep, study.learned.orders)
     return ship(Shipment(study, removal, asked, best.policy, found, finalists), folder, force=force)
+
+
+def _asked(budget: str | Sequence[str] | None, target: Target | None, *, some_data: bool) -> Budget:
+    if target is None:
+        if not budget:
+            raise UsageError("nothing is asked for", hint="give --budget, --min-metric or --max-drop")
+        return Budget.parse(budget)
+    if budget:
+        raise UsageError(f"--budget and --{target.kind} exclude each other", hint="give one of them")
+    if not some_data:
+        raise UsageError(f"--{target.kind} needs samples to be checked on", hint="give --data")
+    return Budget.parse(f"{target.minimise}=1")
 
 
 def plan(

@@ -1,7 +1,7 @@
 """The command line: `amcc compile model.onnx --budget flops=0.5`.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done; 2 usage or bad
-input; 3 budget out of reach; 4 verification failed; 130 interrupted; 1 a fault of amcc.
+input; 3 budget out of reach or guarantee not shown; 4 verification failed; 130 interrupted; 1 a fault of amcc.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from amcc.console import (
     Budgets,
     Calib,
     CalibSamples,
+    Confidence,
     Data,
     Emit,
     Episodes,
@@ -27,9 +28,13 @@ from amcc.console import (
     InputShapes,
     Json,
     Locks,
+    MaxDrop,
     Metric,
+    Minimise,
     MinKeep,
+    MinMetric,
     Model,
+    OptionalBudgets,
     Output,
     Policy,
     Preprocess,
@@ -76,7 +81,11 @@ def _root(
 @app.command("compile")
 def compile_command(
     model: Model,
-    budget: Budgets,
+    budget: OptionalBudgets = None,
+    min_metric: MinMetric = None,
+    max_drop: MaxDrop = None,
+    confidence: Confidence = 0.95,
+    minimise: Minimise = "flops",
     data: Data = None,
     calib: Calib = None,
     report_data: ReportData = None,
@@ -102,7 +111,7 @@ def compile_command(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make a network smaller until it meets a budget, and write it with its plan and report."""
+    """Make a network smaller until it meets a budget, or as small as a guarantee lets it, and write it."""
     with answering():
         from amcc import api
         from amcc.artifacts import default_output
@@ -112,6 +121,10 @@ def compile_command(
             result = api.compile(
                 model,
                 budget=budget,
+                min_metric=min_metric,
+                max_drop=max_drop,
+                confidence=confidence,
+                minimise=minimise,
                 data=data,
                 calib=calib,
                 report_data=report_data,
@@ -138,6 +151,79 @@ def compile_command(
             print_json(result.summary)
         else:
             print_summary(result.summary, result.folder, stdout())
+
+
+@app.command("pareto")
+def pareto_command(
+    model: Model,
+    budgets: Annotated[list[str], typer.Option("--budgets", help="0.3,0.5,0.7 or 100M,150M, of --resource.")],
+    resource: Annotated[str, typer.Option("--resource", help="flops, params or size.")] = "flops",
+    data: Data = None,
+    calib: Calib = None,
+    report_data: ReportData = None,
+    preprocess: Preprocess = None,
+    metric: Metric = None,
+    search: Annotated[str, typer.Option("--search", help="refine, uniform, magnitude, lagrange, random.")] = "refine",
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", help="As for one budget; all of them have a third more.")
+    ] = None,
+    seed: Seed = 0,
+    round: Round = None,
+    lock: Locks = None,
+    exact: Exact = False,
+    min_keep: MinKeep = 0.0,
+    recover: Recover = "full",
+    emit: Emit = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write; by default MODEL.pareto.")
+    ] = None,
+    force: Force = False,
+    fresh: Fresh = False,
+    input_shape: InputShapes = None,
+    calib_samples: CalibSamples = None,
+    eval_samples: EvalSamples = None,
+    threads: Threads = 0,
+    ship_on_interrupt: ShipOnInterrupt = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make a network smaller to several sizes from one search."""
+    with answering():
+        from amcc import api
+        from amcc.artifacts import default_output
+        from amcc.front_report import print_front
+
+        with watching(quiet) as observer:
+            found = api.pareto(
+                model,
+                budgets=budgets,
+                resource=resource,
+                data=data,
+                calib=calib,
+                report_data=report_data,
+                preprocess=preprocess,
+                metric=metric,
+                search=search,
+                seed=seed,
+                round=round,
+                lock=lock or (),
+                exact=exact,
+                min_keep=min_keep,
+                recover=recover,
+                emit=emit,
+                out=output or default_output(model).with_suffix(".pareto"),
+                force=force,
+                fresh=fresh,
+                input_shapes=input_shapes(input_shape),
+                threads=threads,
+                ship_on_interrupt=ship_on_interrupt,
+                observer=observer,
+                **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
+            )
+        if json:
+            print_json(found.front)
+        else:
+            print_front(found.front, [result.summary for result in found.results], found.folder, stdout())
 
 
 @app.command("plan")
@@ -315,8 +401,8 @@ def bench_command(
 
 
 @app.command("schema")
-def schema_command(name: Annotated[str, typer.Argument(help="ir, plan or summary.", metavar="NAME")]) -> None:
-    """Print the JSON Schema of `inspect --json`, plan.json or summary.json."""
+def schema_command(name: Annotated[str, typer.Argument(help="ir, plan, summary or pareto.", metavar="NAME")]) -> None:
+    """Print the JSON Schema of `inspect --json`, plan.json, summary.json or pareto.json."""
     with answering():
         from amcc.schema import schema
 

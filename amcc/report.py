@@ -40,8 +40,10 @@ def summary_lines(summary: Summary) -> list[str]:
     lines = [
         f"[bold]budget[/]       {line.asked}: {line.reached:,} of {line.original:,} "
         f"({line.ratio:.4f}), at most {line.limit:,} asked"
-        for line in summary.budget
+        for line in (summary.budget if summary.guarantee is None else ())
     ]
+    if summary.guarantee is not None:
+        lines.append(f"[bold]guarantee[/]    {_plain(str(summary.guarantee))}")
     metric = summary.metric
     for name, measured in (("search", metric.search), ("report", metric.report)):
         if measured is not None:
@@ -72,26 +74,26 @@ def summary_lines(summary: Summary) -> list[str]:
 def print_inspection(found: GraphJson, console: Console) -> None:
     """Nodes, groups, the ledger by reason and lock by lock, and totals of a network."""
     shapes = {value.name: value.shape for value in found.values}
-    nodes = _table("node", "operator", "MACs", "params", "output")
+    nodes = new_table("node", "operator", "MACs", "params", "output")
     for node in found.nodes:
         shape = shapes.get(node.outputs[0]) if node.outputs else None
         shown = "?" if shape is None else "x".join(map(str, shape))
         op = f"{node.domain}.{node.op}" if node.domain else node.op
         nodes.add_row(_plain(node.name), op, count(node.macs), count(node.params), shown)
     console.print(nodes)
-    groups = _table("group", "units", "MACs", "slices")
+    groups = new_table("group", "units", "MACs", "slices")
     for group in found.groups:
         groups.add_row(_plain(named(group)), str(group.size), count(group.macs), _plain(_slices(group)))
     console.print(groups)
     if found.obstacles:
-        reasons = _table("operator", "reason", "locks", "axes", "MACs out of reach", "share")
+        reasons = new_table("operator", "reason", "locks", "axes", "MACs out of reach", "share")
         for obstacle in found.obstacles:
             share = f"{obstacle.macs / max(found.totals.macs, 1):.1%}"
             numbers = (str(obstacle.locks), str(obstacle.axes), count(obstacle.macs), share)
             reasons.add_row(_plain(obstacle.op or "graph"), _plain(obstacle.reason), *numbers)
         console.print(reasons)
     if found.ledger:
-        ledger = _table("locked", "axis", "operator", "reason", "MACs out of reach")
+        ledger = new_table("locked", "axis", "operator", "reason", "MACs out of reach")
         for lock in found.ledger:
             ledger.add_row(
                 _plain(lock.value),
@@ -113,7 +115,7 @@ def print_inspection(found: GraphJson, console: Console) -> None:
 
 def print_timings(timings: Sequence[Timing], console: Console) -> None:
     """Latency of models side by side."""
-    table = _table("model", "median ms", "spread", "fastest", "against the first", "runs")
+    table = new_table("model", "median ms", "spread", "fastest", "against the first", "runs")
     for timing in timings:
         table.add_row(
             _plain(timing.model),
@@ -193,7 +195,7 @@ def _measured(name: str, measured: Measured) -> str:
 
 
 def _group_table(summary: Summary) -> Table:
-    table = _table("group", "kept", "of", "", "read by", "MACs share")
+    table = new_table("group", "kept", "of", "", "read by", "MACs share")
     whole = max(summary.totals.macs.before, 1)
     for group in summary.groups:
         bar = "█" * max(1, round(8 * group.kept / group.size))
@@ -209,7 +211,7 @@ def _group_table(summary: Summary) -> Table:
 
 
 def _cost_table(summary: Summary) -> Table:
-    table = _table("", "before", "after", "ratio")
+    table = new_table("", "before", "after", "ratio")
     for row in rows(summary):
         table.add_row(*row)
     return table
@@ -221,7 +223,8 @@ _NUMBERS = {
 }
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table in the style of all others."""
     from rich import box
     from rich.table import Table
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from amcc.progress import Scored
 from amcc.report import count, free_sizes, named, rows, score
-from amcc.summary import GroupLine, Measured, Summary
+from amcc.summary import GroupLine, GuaranteeLine, Measured, Summary
 
-_COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
+COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -23,13 +23,15 @@ svg text { font: 11px system-ui, sans-serif; fill: #334155; }
 
 def html(summary: Summary, episodes: Sequence[Scored] = ()) -> str:
     """The page for a compilation; `episodes` in order, for the plot of the search."""
-    title = f"{summary.model}, {', '.join(line.asked for line in summary.budget) or 'given plan'}"
+    asked = ", ".join(line.asked for line in summary.budget) or "given plan"
+    title = f"{summary.model}, {summary.guarantee.asked if summary.guarantee else asked}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         *(f'<p class="warning">{escape(w)}</p>' for w in summary.warnings),
         "<h2>Before and after</h2>",
         _costs(summary),
         _bars(summary),
+        *(("<h2>Guarantee</h2>", _guarantee(summary.guarantee)) if summary.guarantee else ()),
         "<h2>Metric</h2>",
         _metric(summary),
         "<h2>Certificate</h2>",
@@ -40,6 +42,11 @@ def html(summary: Summary, episodes: Sequence[Scored] = ()) -> str:
         "<h2>Run</h2>",
         _run(summary),
     ]
+    return page(title, parts)
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A whole page of these elements."""
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
@@ -54,7 +61,8 @@ def _costs(summary: Summary) -> str:
     ]
     head = '<tr><th></th><th class="n">before</th><th class="n">after</th><th class="n">ratio</th></tr>'
     asked = "".join(
-        f"<li>{escape(line.asked)}: {line.reached:,} of at most {line.limit:,}</li>" for line in summary.budget
+        f"<li>{escape(line.asked)}: {line.reached:,} of at most {line.limit:,}</li>"
+        for line in (() if summary.guarantee else summary.budget)
     )
     return f"<table>{head}{''.join(lines)}</table><ul>{asked}</ul>"
 
@@ -66,10 +74,10 @@ def _bars(summary: Summary) -> str:
         shapes.append(
             f'<text x="0" y="{y + 14}">{escape(name)}</text>'
             f'<rect x="90" y="{y + 2}" width="420" height="16" fill="#e2e8f0"/>'
-            f'<rect x="90" y="{y + 2}" width="{width:.1f}" height="16" fill="{_COLOURS[0]}"/>'
+            f'<rect x="90" y="{y + 2}" width="{width:.1f}" height="16" fill="{COLOURS[0]}"/>'
             f'<text x="{100 + max(width, 420):.0f}" y="{y + 14}">{escape(after)}</text>'
         )
-    return _svg(760, 26 * len(shapes), "costs after, as a share of before", "".join(shapes))
+    return svg(760, 26 * len(shapes), "costs after, as a share of before", "".join(shapes))
 
 
 def _metric(summary: Summary) -> str:
@@ -83,6 +91,17 @@ def _metric(summary: Summary) -> str:
         return "<p>Not measured.</p>"
     head = "".join(f"<th>{h}</th>" for h in (name, "before", "pure slices", "after", "measured on"))
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _guarantee(line: GuaranteeLine) -> str:
+    heads = ("", "policy", line.minimised, "ratio", line.metric, "bound", "")
+    lines = []
+    for place, one in enumerate(line.candidates, start=1):
+        shown = (score(line.metric, one.metric), f"{one.bound:.4f}", "passed" if one.passed else "failed")
+        cells = (str(place), one.policy, f"{one.cost:,}", f"{one.ratio:.4f}", *shown)
+        lines.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    return f"<p>{escape(str(line))}.</p><table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
 def _measured(name: str, split: str, measured: Measured) -> str:
@@ -112,11 +131,11 @@ def _widths(groups: Sequence[GroupLine]) -> str:
         shapes.append(
             f'<text x="0" y="{y + 12}">{escape(label)}</text>'
             f'<rect x="250" y="{y + 2}" width="360" height="12" fill="#e2e8f0"/>'
-            f'<rect x="250" y="{y + 2}" width="{width:.1f}" height="12" fill="{_COLOURS[2]}"/>'
+            f'<rect x="250" y="{y + 2}" width="{width:.1f}" height="12" fill="{COLOURS[2]}"/>'
             f'<text x="620" y="{y + 12}">{group.kept} of {group.size}'
             f"  ({count(group.macs.before)} to {count(group.macs.after)} MACs)</text>"
         )
-    return _svg(830, 18 * len(shapes) + 4, "units kept by group", "".join(shapes))
+    return svg(830, 18 * len(shapes) + 4, "units kept by group", "".join(shapes))
 
 
 def _search(name: str, episodes: Sequence[Scored]) -> str:
@@ -149,11 +168,11 @@ def _search(name: str, episodes: Sequence[Scored]) -> str:
         for i, p in enumerate(policies)
     )
     best_line = f'<polyline points="{" ".join(line)}" fill="none" stroke="#94a3b8"/>'
-    return _svg(760, 264, "score by episode, and the best so far", best_line + dots + axes + legend)
+    return svg(760, 264, "score by episode, and the best so far", best_line + dots + axes + legend)
 
 
 def _colour(policies: Sequence[str], policy: str) -> str:
-    return _COLOURS[policies.index(policy) % len(_COLOURS)]
+    return COLOURS[policies.index(policy) % len(COLOURS)]
 
 
 def _run(summary: Summary) -> str:
@@ -169,7 +188,8 @@ def _run(summary: Summary) -> str:
     return f'<table class="dim">{lines}</table>'
 
 
-def _svg(width: int, height: int, title: str, content: str) -> str:
+def svg(width: int, height: int, title: str, content: str) -> str:
+    """A drawing of this size, in pixels."""
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
         f"<title>{escape(title)}</title>{content}</svg>"

@@ -1,4 +1,4 @@
-"""The JSON Schemas of what amcc reads and writes: `amcc schema ir|plan|summary`."""
+"""The JSON Schemas of what amcc reads and writes: `amcc schema ir|plan|summary|pareto`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _DOCUMENTS = {
     "ir": ("amcc.graph_json", "GraphJson"),
     "plan": ("amcc.plan", "Plan"),
     "summary": ("amcc.summary", "Summary"),
+    "pareto": ("amcc.front", "Front"),
 }
 NAMES = tuple(_DOCUMENTS)
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `amcc inspect --json`, `plan.json` or `summary.json`.
+    """The JSON Schema (draft 2020-12) of `amcc inspect --json`, `plan.json`, `summary.json` or `pareto.json`.
 
     Raises:
         UsageError: there is no such schema.

@@ -26,33 +26,42 @@ from amcc.search.registry import POLICIES, policy_named
 _BORROW = 4
 """Every so many turns a budget looks at its neighbours' best plans."""
 
-FRONT_POLICIES = tuple(name for name in POLICIES if name != "ddpg")
+SHARED_POLICIES = tuple(name for name in POLICIES if name != "ddpg")
 """The agent learns one budget only."""
 
 
+def check_policy(name: str) -> None:
+    """Check that a policy can search for several budgets.
+
+    Raises:
+        UsageError: it cannot, or there is none of this name.
+    """
+    policy_named(name)
+    if name not in SHARED_POLICIES:
+        hint = f"the policies for several are {', '.join(SHARED_POLICIES)}"
+        raise UsageError(f"policy '{name}' searches for one budget only", where="--search", hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
-class Front:
+class MultiBudget:
     """Plays one policy for several budgets by turns; for `refine` they share what they learn.
 
     The problem's own limits must be the loosest.
 
     Attributes:
         limits: of each budget, the tightest first; each allows all that the one before allows.
-        policy: one of `FRONT_POLICIES`.
+        policy: one of `SHARED_POLICIES`.
 
     Raises:
         UsageError: another policy.
     """
 
-    name: ClassVar[str] = "front"
+    name: ClassVar[str] = "multi-budget"
     limits: tuple[Limits, ...]
     policy: str = "refine"
 
     def __post_init__(self) -> None:
-        policy_named(self.policy)
-        if self.policy not in FRONT_POLICIES:
-            hint = f"the policies for several are {', '.join(FRONT_POLICIES)}"
-            raise UsageError(f"policy '{self.policy}' searches for one budget only", where="--search", hint=hint)
+        check_policy(self.policy)
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose a plan for each budget in turn, the tightest first."""
@@ -74,10 +83,24 @@ class Front:
                     other.hear(proposal.keep, score, own=other is budget)
 
 
-def within(found: SearchResult, limits: Limits) -> SearchResult:
-    """What a search found for a budget of these limits: all its plans that meet them; there must be one."""
-    records = tuple(record for record in found.records if limits.admit(record.costs))
-    return SearchResult(max(records, key=lambda record: record.score), records)
+def parts(found: SearchResult, limits: Sequence[Limits]) -> list[SearchResult]:
+    """What a search found for each of several budgets, the tightest first; something must fit the tightest.
+
+    A budget has the plans that are too large for the one before, and that one's best where it scores higher.
+    """
+    split: list[SearchResult] = []
+    before: Limits | None = None
+    for budget in limits:
+        own = [r for r in found.records if budget.admit(r.costs) and not (before and before.admit(r.costs))]
+        best = max(own, key=lambda record: record.score, default=None)
+        for tighter in split[-1:]:
+            if best is None or tighter.best.score > best.score:
+                best = tighter.best
+                own = sorted([*own, best], key=lambda record: record.episode)
+        assert best is not None
+        split.append(SearchResult(best, tuple(own)))
+        before = budget
+    return split
 
 
 @dataclass(slots=True, eq=False)
