@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from amcc.ir import Graph
 from amcc.metric import Evaluator
+from amcc.passes.channels import Removal
 from amcc.passes.cost import CostModel
 from amcc.search import SearchResult
 from amcc.search.journal import Record
@@ -79,6 +80,24 @@ def last_rounds(study: Study, found: Sequence[SearchResult], most: int) -> list[
 def winner(finalists: tuple[Finalist, ...], found: SearchResult) -> Record:
     """What is shipped: the best of the last round, or of the search where there was none."""
     return finalists[0].record if finalists else found.best
+
+
+def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> Graph:
+    """What is shipped: the better of the reconstructed and the repaired network, by the search's score.
+
+    Args:
+        repaired: the repaired one, where it is known.
+    """
+    quick = candidate(study.subject, study.learned, removal)
+    if study.learned.statistics is None:
+        return quick
+    from amcc.passes.recovery import repair
+
+    if repaired is None:
+        inputs = study.splits.calibration.inputs
+        repaired = repair(study.subject.channels, removal, quick, inputs, seed=study.settings.seed)
+    score = study.evaluator.score
+    return repaired if score(repaired) >= score(quick) else quick
 
 
 def places(study: Study) -> int:

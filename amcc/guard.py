@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,10 +95,12 @@ class Guard:
             if drop_upper(0, 0, count, target.alpha) <= target.value:
                 return
             needed = f"about {fewest_for_drop(target.value, target.alpha)} are needed"
+        elif target.value >= 1:
+            needed = "a share of all samples is never sure"
         else:
             if share_lower(count, count, target.alpha) >= target.value:
                 return
-            needed = "no share of them is that sure"
+            needed = f"{math.ceil(math.log(target.alpha) / math.log(target.value))} are needed"
         raise BudgetError(
             f"{target} cannot be shown at {target.confidence:.4g} confidence on {count} samples: {needed}",
             where=self.data.source,

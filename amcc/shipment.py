@@ -22,6 +22,7 @@ from amcc.summary import (
     Change,
     FinalistLine,
     GroupLine,
+    GuaranteeLine,
     MetricLine,
     PolicyLine,
     Summary,
@@ -38,6 +39,8 @@ class Shipment:
     Attributes:
         search: None where a plan was given.
         finalists: of the last round, best first; none where there was none.
+        graph: the network with its weights recovered, where that was done already.
+        guarantee: what was asked for in place of a budget.
     """
 
     study: Study
@@ -46,6 +49,8 @@ class Shipment:
     policy: str
     search: SearchResult | None
     finalists: tuple[Finalist, ...] = ()
+    graph: Graph | None = None
+    guarantee: GuaranteeLine | None = None
 
 
 def summarize(
@@ -59,6 +64,7 @@ def summarize(
     return Summary(
         model=subject.name,
         budget=_budget_lines(shipment),
+        guarantee=shipment.guarantee,
         totals=_totals(subject.graph, final, shipment),
         metric=metric,
         certificate=CertificateLine(

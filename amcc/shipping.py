@@ -13,6 +13,7 @@ from amcc.artifacts import hashes, journal_path, output_folder
 from amcc.bench import bench
 from amcc.certificate import certify
 from amcc.errors import AmccError, ModelError, VerificationError
+from amcc.finals import recovered
 from amcc.ir import Graph
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
@@ -22,7 +23,7 @@ from amcc.planning import describe
 from amcc.reopened import Reopened, free_shapes, reopen, spelled, variants
 from amcc.settings import Artifact
 from amcc.shipment import Shipment, summarize
-from amcc.stages import Notes, candidate
+from amcc.stages import Notes
 from amcc.study import Study
 from amcc.summary import FreeLine, Latency, Measured, MetricLine, Summary, Timings
 
@@ -114,21 +115,14 @@ def finish(shipment: Shipment) -> Result:
 
 
 def _recovered(shipment: Shipment, pure: Graph) -> Graph:
-    """The better of the reconstructed and the repaired network, by the search's score."""
     study = shipment.study
     if study.learned.statistics is None:
         return pure
-    from amcc.passes.recovery import repair
-
+    if shipment.graph is not None:
+        return shipment.graph
     with study.clock.phase("repair", "repairing front to back"):
-        inputs = study.splits.calibration.inputs
-        quick = candidate(study.subject, study.learned, shipment.removal)
-        if shipment.finalists:
-            repaired = shipment.finalists[0].graph
-        else:
-            repaired = repair(study.subject.channels, shipment.removal, quick, inputs, seed=study.settings.seed)
-        score = study.evaluator.score
-        return repaired if score(repaired) >= score(quick) else quick
+        repaired = shipment.finalists[0].graph if shipment.finalists else None
+        return recovered(study, shipment.removal, repaired)
 
 
 def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tuple[Graph | None, tuple[FreeLine, ...]]:

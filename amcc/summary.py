@@ -131,6 +131,63 @@ class GroupLine(Document):
     inexact: bool = False
 
 
+class CandidateLine(Document):
+    """A plan that a guarantee was checked for; see `GuaranteeLine`.
+
+    Attributes:
+        cost: in the minimised resource.
+        ratio: the cost as a share of the original's.
+        reward: AMC's, `-Error * log(cost)`, by the search's score.
+        metric: on the samples held back.
+    """
+
+    policy: str
+    cost: Count
+    ratio: float
+    reward: float
+    metric: float
+    bound: float
+    passed: bool
+
+
+class GuaranteeLine(Document):
+    """What was asked for in place of a budget, and shown on samples held back; what is shipped passed.
+
+    Attributes:
+        asked: `min-metric=0.92` or `max-drop=0.5%`.
+        method: of the bound.
+        limit: the value that was asked for.
+        before: the original's metric on these samples.
+        after: that of what is shipped.
+        bound: at this confidence the metric is at least so much, or its drop at most.
+        candidates: the plans that were checked, in this order, until one failed; the last that passed is shipped.
+    """
+
+    asked: str
+    minimised: Literal["flops", "params", "size"]
+    confidence: float
+    metric: str
+    method: Literal["exact", "bootstrap"]
+    samples: Count
+    source: str
+    sha256: str
+    limit: float
+    before: float
+    after: float
+    bound: float
+    candidates: tuple[CandidateLine, ...]
+
+    def __str__(self) -> str:
+        if self.asked.startswith("max-drop"):
+            shown = f"the drop of {self.metric} is at most {self.bound:.4f}"
+        else:
+            shown = f"{self.metric} is at least {self.bound:.4f}"
+        return (
+            f"{self.asked}: at {self.confidence:.4g} confidence {shown} ({self.method} bound), {self.before:.4f} -> "
+            f"{self.after:.4f} on {self.samples} samples held back"
+        )
+
+
 class FreeLine(Document):
     """An input of which `--input-shape` fixed sizes for the analysis that `model.onnx` keeps free.
 
@@ -166,6 +223,7 @@ class Summary(Document):
     Attributes:
         within_reach: share of the multiply-accumulates that can go, all locks considered.
         calibration: where the samples for recovery came from; None for pure slices.
+        guarantee: what was asked for in place of a budget, and shown; left out where there was none.
         free: inputs with sizes that a number fixed for the analysis only; left out where there are none.
         files: SHA-256 of the folder's files, but for those that hold timings.
         inputs: SHA-256 of the model and of each data set.
@@ -174,6 +232,7 @@ class Summary(Document):
     version: Literal[1] = 1
     model: str
     budget: tuple[BudgetLine, ...]
+    guarantee: GuaranteeLine | None = None
     totals: Totals
     metric: MetricLine
     certificate: CertificateLine
@@ -197,10 +256,14 @@ class Summary(Document):
         content: dict[str, Any] = standard(self)
         if not self.free:
             del content["free"]
+        if self.guarantee is None:
+            del content["guarantee"]
         return content
 
     def __str__(self) -> str:
         lines = [f"{self.model}: {', '.join(line.asked for line in self.budget)}, found by {self.policy}"]
+        if self.guarantee is not None:
+            lines.append(f"  guarantee    {self.guarantee}")
         for name, change in self.totals:
             lines.append(f"  {name:<12} {change.before:,} -> {change.after:,} ({change.ratio:.3f})")
         for split, measured in (("search", self.metric.search), ("report", self.metric.report)):
