@@ -11,8 +11,9 @@ import numpy as np
 from amcc.bounds import drop_upper, fewest_for_drop, mean_upper, share_lower, statistic_upper
 from amcc.data import Dataset
 from amcc.errors import BudgetError
+from amcc.fidelity import Fidelity, fidelity
 from amcc.ir import Array, Graph
-from amcc.metric import Evaluator, Fidelity, Metric, Top1, fidelity
+from amcc.metric import Evaluator, Metric, Top1
 from amcc.target import Target
 
 EXACT, BOOTSTRAP = "exact", "bootstrap"

@@ -3,11 +3,13 @@
 - `top1`: with labels, the share of samples whose largest value of the first output is at the label.
 - `fidelity`: without labels, `1 / (1 + e)`, where e is the mean over the floating outputs of the squared
   difference from the original's output, divided by the variance of the original's output over samples.
-  1 is the same function; outputs that are not floating count by their share of unequal elements.
+  1 is the same function; outputs that are not floating count by their share of unequal elements, and what only
+  one of the two gives (boxes found, tokens written) as an error of 1.
 - `module:function`: called once with all outputs (mapping of names to arrays, samples first) and the
   labels (or None), gives a number.
 
-An output without a batch axis is repeated for each sample of its run.
+An output without a batch axis is repeated for each sample of its run. Where no output has one row a sample, because
+lengths depend on the data, each is an array of objects, one array for each run of a single sample (or fixed batch).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 
 from amcc.data import Dataset, check_labels, class_count
 from amcc.errors import DataError, UsageError
+from amcc.fidelity import Fidelity
 from amcc.ir import Array, Graph, Shape
 from amcc.passes.batching import batching
 from amcc.usercode import call, named_function
@@ -76,6 +79,7 @@ class Evaluator:
         self._runner = runner or self._session
         self._graph, self._how = graph, batching(graph)
         self._batch = _batch_size(graph)
+        self._names: tuple[str, ...] | None = None
         outputs = self.outputs(graph)
         self.name, self.function = _metric(metric, graph, data, outputs)
         self.original = self.measure(outputs, data.labels)
@@ -90,25 +94,33 @@ class Evaluator:
         return Session(graph, threads=self._threads)
 
     def outputs(self, graph: Graph) -> dict[str, Array]:
-        """All outputs of a candidate, samples first."""
+        """Outputs of a candidate, samples first: those that can be joined for the original, or else all."""
         runner = self._runner(graph)
-        joined = self._joined(runner)
+        joined = self._joined(self._parts(runner, self._batch))
         least = max(self._how.size, 1)
-        if not joined and self._batch > least:  # samples may be mixed in a run
+        if not joined and self._names is None and self._batch > least:  # samples may be mixed in a run
             self._batch = least
-            joined = self._joined(runner)
-        if not joined:
-            raise DataError(f"no output of {list(graph.outputs)} has one row a sample", where=self.data.source)
-        return joined
+            joined = self._joined(self._parts(runner, least))
+        if self._names is None and joined:
+            self._names = tuple(joined)
+        if self._names is None or any(name not in joined for name in self._names):
+            parts = self._parts(runner, least)
+            self._names = self._names or tuple(parts[0])
+            joined |= {name: _objects([part[name] for part in parts]) for name in self._names if name not in joined}
+        return {name: joined[name] for name in self._names}
 
-    def _joined(self, runner: Runner) -> dict[str, Array]:
-        """The outputs that have one row a sample, all batches joined."""
+    def _parts(self, runner: Runner, batch: int) -> list[dict[str, Array]]:
+        """The outputs of each run over so many samples, samples in front where they are known."""
         parts: list[dict[str, Array]] = []
-        for start in range(0, len(self.data), self._batch):
-            stop = min(start + self._batch, len(self.data))
+        for start in range(0, len(self.data), batch):
+            stop = min(start + batch, len(self.data))
             found = runner.run(self._how.feeds(self.data.inputs, start, stop))
             shapes = {name: value.shape if (value := self._graph.values.get(name)) else None for name in found}
             parts.append({n: self._how.samples_first(shapes[n], a, stop - start) for n, a in found.items()})
+        return parts
+
+    def _joined(self, parts: list[dict[str, Array]]) -> dict[str, Array]:
+        """The outputs that have one row a sample, all runs joined."""
         joined = {}
         for name in parts[0]:
             arrays = [part[name] for part in parts]
@@ -153,42 +165,6 @@ class Top1:
         return float(self.right(outputs).mean())
 
 
-class Fidelity:
-    """Closeness to the outputs of the original; called with outputs, gives a number in [0, 1]."""
-
-    def __init__(self, reference: Outputs) -> None:
-        self._reference = {name: array for name, array in reference.items() if array.size}
-        self._scale = {n: _variance(a) for n, a in self._reference.items() if a.dtype.kind == "f"}
-
-    def errors(self, outputs: Outputs) -> Array:
-        """Each sample's relative squared error, its mean over the outputs: float [N]."""
-        errors: list[Array] = []
-        for name, reference in self._reference.items():
-            if name in self._scale:
-                error = np.square(outputs[name].astype(np.float64) - reference) / self._scale[name]
-            else:
-                error = outputs[name] != reference
-            errors.append(error.reshape(len(error), -1).mean(axis=1))
-        return np.mean(errors, axis=0) if errors else np.zeros(1)
-
-    def __call__(self, outputs: Outputs, labels: Array | None = None) -> float:
-        """1 / (1 + mean relative squared error), see the module's text; 0 where outputs are not finite."""
-        return fidelity(float(self.errors(outputs).mean()))
-
-
-def fidelity(error: float) -> float:
-    """Of a mean relative squared error."""
-    return 1 / (1 + error) if math.isfinite(error) else 0.0
-
-
-def _variance(array: Array) -> float:
-    """Mean squared distance from the mean over samples; of outputs that do not vary, the mean square."""
-    wide = array.astype(np.float64)
-    power = float(np.square(wide).mean())
-    variance = float(np.square(wide - wide.mean(axis=0)).mean())
-    return variance if variance > 1e-9 * power else max(power, 1e-30)
-
-
 def _metric(
     metric: str | Metric | None, graph: Graph, data: Dataset, outputs: Outputs
 ) -> tuple[str, Callable[[Outputs, Array | None], Any]]:
@@ -212,7 +188,7 @@ def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Top1:
         raise DataError("top-1 needs labels", where=data.source, hint="add 'label', or use --metric fidelity")
     name = graph.outputs[0]
     classes = class_count(graph)
-    if classes is None:
+    if classes is None or name not in outputs or outputs[name].dtype == object:
         raise DataError(
             f"top-1 needs a first output of shape [N, classes]; '{name}' is {list(outputs[name].shape)}",
             where=data.source,
@@ -234,3 +210,10 @@ def _batch_size(graph: Graph) -> int:
 
 def _sample_bytes(shape: Shape | None) -> int:
     return 4 * math.prod(d for d in (shape or ())[1:] if isinstance(d, int))
+
+
+def _objects(arrays: list[Array]) -> Array:
+    made = np.empty(len(arrays), object)
+    for place, array in enumerate(arrays):
+        made[place] = array
+    return made
