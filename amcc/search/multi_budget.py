@@ -23,7 +23,7 @@ from amcc.search.policies import History, Play, Proposal, heard, opening, refine
 from amcc.search.problem import Problem
 from amcc.search.registry import POLICIES, policy_named
 
-_BORROW = 4
+_BORROW = 6
 """Every so many turns a budget looks at its neighbours' best plans."""
 
 SHARED_POLICIES = tuple(name for name in POLICIES if name != "ddpg")
