@@ -77,10 +77,23 @@ def masked_graph(channels: Channels, removal: Removal) -> Graph:
     return graph.replace(nodes=tuple(nodes), values=values, params=params)
 
 
+def _shadows(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> bool:
+    """Whether a body gives a name a meaning of its own that it has outside as well."""
+    own = {tensor.name for tensor in graph.initializer} | {name for node in graph.node for name in node.output if name}
+    own |= {value.name for value in graph.input}
+    if not outer.isdisjoint(own):
+        return True
+    bodies = [body for node in graph.node for attribute in node.attribute for body in (attribute.g, *attribute.graphs)]
+    return any(_shadows(body, outer | own) for body in bodies)
+
+
 def masked_file(
     path: Path, channels: Channels, removal: Removal, watched: Sequence[str] = ()
 ) -> onnx.ModelProto | None:
-    """The user's file with masks put in; None if it holds other nodes than the graph (functions, old opsets).
+    """The user's file with masks put in; None if that cannot be done.
+
+    It may hold other nodes than the graph (functions, old opsets), or bodies with names that mean something else
+    outside of them (ONNX Runtime's optimiser writes such files).
 
     Args:
         watched: values to give back as well, as far as they are not made in a body.
@@ -89,7 +102,10 @@ def masked_file(
 
     from amcc.frontends.onnx_file import read_model
 
-    surgeon = gs.import_onnx(read_model(path))
+    model = read_model(path)
+    if _shadows(model.graph):
+        return None
+    surgeon = gs.import_onnx(model)
     makers = _makers(surgeon)
     for edit in _edits(channels, removal):
         made = makers.get(next(filter(None, edit.node.outputs)))

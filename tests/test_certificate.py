@@ -65,6 +65,26 @@ def test_the_file_may_hold_constants_that_are_empty_lists(classifier: tuple[Path
     assert onnx.numpy_helper.to_array(constant.attribute[0].t).shape == (0,)
 
 
+def test_a_body_may_give_a_name_of_the_outside_another_meaning(classifier: tuple[Path, Channels]) -> None:
+    """ONNX Runtime's optimiser writes such files; surgery on them would take one tensor for the other."""
+    path, channels = classifier
+    model = onnx.load(path)
+    taken = model.graph.initializer[0].name
+    bodies = []
+    for name in (taken, "other"):
+        constant = onnx.numpy_helper.from_array(np.ones(3, np.float32), name)
+        ends = [onnx.helper.make_tensor_value_info(f"of_{name}", 1, [3])]
+        body = [onnx.helper.make_node("Neg", [name], [f"of_{name}"])]
+        bodies.append(onnx.helper.make_graph(body, name, [], ends, [constant]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(
+        onnx.helper.make_node("If", ["yes"], ["branch"], then_branch=bodies[0], else_branch=bodies[1])
+    )
+    onnx.save(model, path)
+    assert masked_file(path, channels, REMOVAL) is None
+    assert certify(path, channels, REMOVAL, shrink(channels, REMOVAL)).passed
+
+
 def test_a_saturated_output_hides_nothing(classifier: tuple[Path, Channels]) -> None:
     path, channels = classifier
     shrunk = shrink(channels, REMOVAL)
