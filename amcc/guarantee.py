@@ -51,11 +51,13 @@ class Level:
     Attributes:
         limit: of the minimised resource.
         rung: whether it is there for an easy first test, and stands for itself.
+        hopeful: whether its best plan would pass if samples fell as the search's did.
     """
 
     limit: int
     found: SearchResult
-    rung: bool = False
+    rung: bool
+    hopeful: bool
 
 
 @dataclass(frozen=True)
@@ -213,11 +215,17 @@ class _Explorer:
             return
 
     def candidates(self) -> list[tuple[Record, Level]]:
-        """A plan a level with the level that found it, the largest first, none twice."""
+        """A plan a level with the level that found it, the largest first, none twice.
+
+        A level that is not hopeful while a tighter one is would only end the tests early.
+        """
         chosen: dict[tuple[int, ...], tuple[Record, Level]] = {}
+        tightest = min((level.limit for level in self.levels if level.hopeful), default=None)
         for level in self.levels:
+            if tightest is not None and not level.hopeful and level.limit > tightest:
+                continue
             others = [level] if level.rung else [other for other in self.levels if other.limit <= level.limit]
-            record, where = max(((self._best(o), o) for o in others), key=lambda found: self._key(found[0]))
+            record, where = max(((self._best(o.found), o) for o in others), key=lambda found: self._key(found[0]))
             chosen.setdefault(record.keep, (record, where))
         whole = tuple(int(size) for size in self.problem.full)
         smaller = [found for found in chosen.values() if found[0].keep != whole]
@@ -240,15 +248,15 @@ class _Explorer:
         self.study.clock.observer.phase(f"level {number + 1}: {budget}, {ratio:.1%} of the original")
         journal = None if self._journal is None else _level_journals(self._journal)[number]
         found = find(replace(self.study, settings=settings), budget, journal, ship_on_interrupt=False)
-        level = Level(limit, found, rung)
-        self.levels.append(level)
-        removal = self.study.subject.channels.removal(self._best(level).keep, self.study.learned.orders)
+        removal = self.study.subject.channels.removal(self._best(found).keep, self.study.learned.orders)
         with self.study.clock.phase("search"):
             graph = quickly_repaired(self.study.subject, self.study.learned, removal)
-            return self._scout.check(graph, self._guarded).passed
+            hopeful = self._scout.check(graph, self._guarded).passed
+        self.levels.append(Level(limit, found, rung, hopeful))
+        return hopeful
 
-    def _best(self, level: Level) -> Record:
-        return max(level.found.records, key=self._key)
+    def _best(self, found: SearchResult) -> Record:
+        return max(found.records, key=self._key)
 
     def _key(self, record: Record) -> tuple[float, int, int]:
         return self.reward(record), -self.cost(record), -record.episode
