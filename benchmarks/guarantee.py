@@ -3,7 +3,7 @@
     python benchmarks/guarantee.py [NAME...] [--seeds N] [--first SEED] [--max-drop 0.5%] [--options TEXT] [--keep DIR]
 
 amcc sees the `search` split (search and guard parts) and, without labels, the `fit` split. The `report` split is run
-here in ONNX Runtime from the files that amcc wrote, not by amcc. Exits with 1 where a drop there is above the promised one.
+here in ONNX Runtime from the files that amcc wrote, not by amcc. Exits with 1 where it drops by more than was promised.
 """
 
 from __future__ import annotations
