@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 640.0, 20.0, 300.0
 _SHIPPED, _FOUND, _UNIFORM, _ORIGINAL, _CLOUD = (*COLOURS[:3], "#0f172a", "#cbd5e1")
-_TICKS = 4
 
 
 def print_front(front: Front, summaries: Sequence[Summary], folder: Path | None, console: Console) -> None:
@@ -140,7 +140,7 @@ def _quoted(point: Point) -> Measured | None:
 
 
 def _plot(front: Front, axis: _Axis) -> str:
-    shipped = [(x, m.after) for x, p in zip(axis.after, front.points, strict=True) if (m := _quoted(p)) is not None]
+    shipped = [(float(x), m.after) for x, p in zip(axis.after, front.points, strict=True) if (m := _quoted(p)) is not None]
     first = _quoted(front.points[0])
     original = [(axis.before, first.before)] if first is not None else []
     marks = [*shipped, *original, *axis.best, *axis.uniform]
@@ -153,7 +153,7 @@ def _plot(front: Front, axis: _Axis) -> str:
         across, up = x / right, (y - low) / (high - low)
         return _LEFT + (_RIGHT - _LEFT) * across, _BOTTOM - (_BOTTOM - _TOP) * up
 
-    shapes = [_grid(front, axis, low, high, right)]
+    shapes = [_grid(front, axis, (low, high), right, at)]
     shapes += (_dot(*at(x, y), 2, _CLOUD) for x, y in axis.cloud if low <= y <= high)
     for series, colour in ((axis.uniform, _UNIFORM), (axis.best, _FOUND)):
         shapes += [_line([at(x, y) for x, y in series], colour, dashed=True)]
@@ -161,26 +161,41 @@ def _plot(front: Front, axis: _Axis) -> str:
     shapes.append(_line([at(x, y) for x, y in [*shipped, *original]], _SHIPPED))
     shapes += (_dot(*at(x, y), 5, _SHIPPED) for x, y in shipped)
     shapes += (_dot(*at(x, y), 6, _ORIGINAL) for x, y in original)
-    for (x, y), point in zip(shipped, front.points, strict=False):
+    for x, y in dict.fromkeys(shipped):
+        names = ", ".join(p.asked for p, place in zip(front.points, shipped, strict=True) if place == (x, y))
         left, top = at(x, y)
-        shapes.append(f'<text x="{left + 8:.1f}" y="{top + 14:.1f}">{escape(point.asked)}</text>')
+        shapes.append(f'<text x="{left + 8:.1f}" y="{top + 14:.1f}">{escape(names)}</text>')
     return svg(660, 345, f"{front.metric} against {axis.name}", "".join(shapes))
 
 
-def _grid(front: Front, axis: _Axis, low: float, high: float, right: float) -> str:
+def _grid(
+    front: Front,
+    axis: _Axis,
+    span: tuple[float, float],
+    right: float,
+    at: Callable[[float, float], tuple[float, float]],
+) -> str:
     parts = []
-    for step in range(_TICKS + 1):
-        share = step / _TICKS
-        y, x = _BOTTOM - (_BOTTOM - _TOP) * share, _LEFT + (_RIGHT - _LEFT) * share
+    for value in _ticks(*span):
+        _, y = at(0.0, value)
         parts.append(
             f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_RIGHT}" y2="{y:.1f}" stroke="#e2e8f0"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{escape(score(front.metric, low + (high - low) * share))}</text>"
-            f'<text x="{x:.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{escape(axis.show(right * share))}</text>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(score(front.metric, value))}</text>'
         )
+    for value in _ticks(0.0, right):
+        x, _ = at(value, span[0])
+        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{escape(axis.show(value))}</text>')
     middle = (_LEFT + _RIGHT) / 2
     parts.append(f'<text x="{middle:.1f}" y="{_BOTTOM + 38}" text-anchor="middle">{escape(axis.name)}</text>')
     return "".join(parts)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round values from low to high."""
+    least = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(least))
+    step = next(times * unit for times in (1, 2, 5, 10) if times * unit >= least * (1 - 1e-9))
+    return [place * step for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _dot(x: float, y: float, radius: float, colour: str, *, hollow: bool = False) -> str:
