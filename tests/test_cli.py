@@ -106,7 +106,7 @@ def test_inspect(folder: Path) -> None:
     assert found["version"] == 1 and len(found["nodes"]) == 9
 
 
-@pytest.mark.parametrize("name", ["ir", "plan", "summary"])
+@pytest.mark.parametrize("name", ["ir", "plan", "summary", "pareto"])
 def test_schemas_are_schemas(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(amcc_cli("schema", name).stdout))
 
