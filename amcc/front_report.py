@@ -140,7 +140,9 @@ def _quoted(point: Point) -> Measured | None:
 
 
 def _plot(front: Front, axis: _Axis) -> str:
-    shipped = [(float(x), m.after) for x, p in zip(axis.after, front.points, strict=True) if (m := _quoted(p)) is not None]
+    shipped = [
+        (float(x), m.after) for x, p in zip(axis.after, front.points, strict=True) if (m := _quoted(p)) is not None
+    ]
     first = _quoted(front.points[0])
     original = [(axis.before, first.before)] if first is not None else []
     marks = [*shipped, *original, *axis.best, *axis.uniform]

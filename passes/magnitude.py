@@ -25,7 +25,7 @@ def _of_group(channels: Channels, index: int) -> Array:
     rows = []
     for piece in group.slices:
         weight = real(channels.graph, piece.param) if channels.graph.params[piece.param].ndim > 1 else None
-        if weight is None:
+        if weight is None or not weight.size:
             continue
         others = tuple(axis for axis in range(weight.ndim) if axis != piece.axis)
         by_index = np.square(weight).mean(axis=others)

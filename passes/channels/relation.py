@@ -181,7 +181,7 @@ class Relation:
 
     def split(self, axis: Axis, shape: Sequence[int], where: tuple[str, int]) -> list[Axis]:
         """The axes of a row-major split: index (i, j) goes as soon as row i or column j goes."""
-        if axis is None:
+        if axis is None or not len(axis):
             return [None] * len(shape)
         if len(shape) == 1 and axis[0] != axis[-1]:
             return [axis[:]]

@@ -200,7 +200,8 @@ def _weight(graph: Graph, node: Node, operand: int) -> tuple[str, tuple[int, ...
         step = cast("tuple[int, ...]", producer.attributes.get("perm", tuple(reversed(range(rank)))))
         permutation = tuple(step[axis] for axis in permutation)
         name, reader = producer.inputs[0], producer
-    if not _is_own(graph, name, reader) or graph.params[name].dtype.kind not in "fV":
+    weight = graph.params[name]
+    if not _is_own(graph, name, reader) or weight.dtype.kind not in "fV" or not weight.size:
         return None
     return name, permutation
 

@@ -32,11 +32,14 @@ def _pointed(graph: Graph, node: Node) -> tuple[int, int]:
 
 
 def _rows(graph: Graph, node: Node) -> tuple[Array, list[int]] | None:
-    """Constant indices `[q..., k]`, none negative, and the lengths they point into; None if only run time knows."""
+    """Constant indices `[q..., k]`, none negative, and the lengths they point into.
+
+    None if only run time knows, or if there are none.
+    """
     first, end = _pointed(graph, node)
     indices, lengths = graph.params.get(node.inputs[1]), graph.shape(node.inputs[0])[first:end]
     sizes = [n for n in lengths if isinstance(n, int)]
-    if indices is None or first or len(sizes) < len(lengths):
+    if indices is None or not indices.size or first or len(sizes) < len(lengths):
         return None
     return np.where(indices < 0, indices + sizes, indices), sizes
 
