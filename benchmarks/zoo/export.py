@@ -205,16 +205,16 @@ def _save_module(entry: Entry, folder: Path, found: dict[str, Any]) -> None:
     _save(program, raw, found)
     program.optimize()
     _save(program, optimised, found)
-    try:
-        found["error_ort"] = _difference(optimised, inputs, expected)
-    except Exception as error:  # no network then; perhaps it still was before the optimiser
-        found["notes"].append(f"ONNX Runtime refuses the optimised file: {_reason(error)}")
-        _drop(optimised, found)
+    refused = {}
+    for file in (optimised, raw):
         try:
-            found["error_ort"] = _difference(raw, inputs, expected)
-        except Exception:
-            _drop(raw, found)
-            raise
+            found.setdefault("error_ort", _difference(file, inputs, expected))
+        except Exception as error:  # no network then; perhaps the other is
+            refused[file] = error
+            found["notes"].append(f"ONNX Runtime refuses {file.name}: {_reason(error)}")
+            _drop(file, found)
+    if len(refused) == 2:
+        raise refused[raw]
     if not entry.raw and optimised.exists():
         _drop(raw, found)
     if entry.old:
