@@ -164,6 +164,7 @@ def markdown(results: Results) -> str:
         table(["claim", "found", "wanted", "met"], [claim.row for claim in results.claims()]),
         "## What came of it",
         table(["tool", *_STATUSES], [_status_row(results.of(tool), name) for tool, name in _TOOLS.items()]),
+        _limits([line for tool in _TOOLS for line in results.of(tool)]),
         "## Every network",
         _LEGEND,
         table(_HEAD, [_row(name, tools, results.known) for name, tools in sorted(results.by_network.items())]),
@@ -171,6 +172,14 @@ def markdown(results: Results) -> str:
         _faults(ours),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _limits(lines: Sequence[Found]) -> str:
+    """What a job had before it was stopped, as far as one was."""
+    stopped = sorted(round(line["cpu"]) for line in lines if line["status"] == "timeout" and "cpu" in line)
+    if not stopped:
+        return "No job met its time limit."
+    return f"Jobs that met their time limit were stopped after {stopped[0]} to {stopped[-1]} CPU seconds."
 
 
 _PREFACE = """# Coverage
