@@ -5,14 +5,10 @@ Nothing in it differs between two runs of the same command; latencies stand in t
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from amcc.errors import InputError
-from amcc.jsontext import Document, dumps, read
+from amcc.jsontext import Document, Filed
 from amcc.summary import Count, Measured
-
-VERSION = 1
 
 
 class Cost(Document):
@@ -60,7 +56,7 @@ class Point(Document):
     report: Measured | None
 
 
-class Front(Document):
+class Front(Filed):
     """All points, the tightest budget first.
 
     Attributes:
@@ -68,6 +64,8 @@ class Front(Document):
         evaluations: different plans that were scored.
         inputs: SHA-256 of the model and of each data set.
     """
+
+    FILE: ClassVar = "pareto.json"
 
     version: Literal[1] = 1
     model: str
@@ -79,16 +77,3 @@ class Front(Document):
     seed: int
     versions: dict[str, str]
     inputs: dict[str, str]
-
-    def write(self, path: Path) -> None:
-        """Write `pareto.json`."""
-        path.write_text(dumps(self), encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Front:
-        """Read `pareto.json`, or the one in an output folder.
-
-        Raises:
-            InputError: it cannot be read or breaks the schema; names the place in it.
-        """
-        return read(path / "pareto.json" if path.is_dir() else path, cls, InputError)

@@ -16,7 +16,6 @@ from amcc.jsontext import Document
 from amcc.passes.channels import Approximation, Channels, Group, Lock, Slice
 from amcc.passes.cost import node_macs, parameter_count, peak_activations, weight_bytes
 
-VERSION = 1
 Count = Annotated[int, Field(ge=0)]
 Dims = tuple[int | str, ...]
 _SHOWN_ELEMENTS = 64

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from amcc.errors import AmccError
+from amcc.errors import AmccError, InputError
 
 M = TypeVar("M", bound="Document")
 
@@ -19,6 +19,31 @@ class Document(BaseModel):
     """Base of everything amcc writes as JSON: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+
+class Filed(Document):
+    """A document that is a file of its own in an output folder.
+
+    Attributes:
+        FILE: its name there.
+        ERROR: what is raised when it cannot be read.
+    """
+
+    FILE: ClassVar[str]
+    ERROR: ClassVar[type[AmccError]] = InputError
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        path.write_text(dumps(self), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file, or the one in an output folder.
+
+        Raises:
+            InputError, PlanError: it cannot be read or breaks the schema; names the place in it.
+        """
+        return read(path / cls.FILE if path.is_dir() else path, cls, cls.ERROR)
 
 
 def dumps(content: Any) -> str:

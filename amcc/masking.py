@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amcc.ir import Array, Graph, Node, Value, frozen
+from amcc.passes.bodies import inner_bodies
 from amcc.passes.channels import Channels, Removal
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.respell import Respell
@@ -83,8 +84,9 @@ def _shadows(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> boo
     own |= {value.name for value in graph.input}
     if not outer.isdisjoint(own):
         return True
-    bodies = [body for node in graph.node for attribute in node.attribute for body in (attribute.g, *attribute.graphs)]
-    return any(_shadows(body, outer | own) for body in bodies)
+    visible = outer | own
+    bodies = (body for node in graph.node for attribute in node.attribute for body in inner_bodies(attribute))
+    return any(_shadows(body, visible) for body in bodies)
 
 
 def masked_file(

@@ -96,15 +96,18 @@ class Evaluator:
     def outputs(self, graph: Graph) -> dict[str, Array]:
         """Outputs of a candidate, samples first: those that can be joined for the original, or else all."""
         runner = self._runner(graph)
-        joined = self._joined(self._parts(runner, self._batch))
+        parts = self._parts(runner, self._batch)
+        joined = self._joined(parts)
         least = max(self._how.size, 1)
         if not joined and self._names is None and self._batch > least:  # samples may be mixed in a run
             self._batch = least
-            joined = self._joined(self._parts(runner, least))
+            parts = self._parts(runner, least)
+            joined = self._joined(parts)
         if self._names is None and joined:
             self._names = tuple(joined)
         if self._names is None or any(name not in joined for name in self._names):
-            parts = self._parts(runner, least)
+            if self._batch > least:
+                parts = self._parts(runner, least)
             self._names = self._names or tuple(parts[0])
             joined |= {name: _objects([part[name] for part in parts]) for name in self._names if name not in joined}
         return {name: joined[name] for name in self._names}

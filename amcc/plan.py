@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from amcc.errors import PlanError
 from amcc.ir import Graph
-from amcc.jsontext import Document, dumps, read
+from amcc.jsontext import Document, Filed
 
-VERSION = 1
 Index = Annotated[int, Field(ge=0)]
 Indices = tuple[Index, ...]
 
@@ -70,7 +68,7 @@ class PlanNode(Document):
     sparsity: Annotated[float, Field(ge=0, le=1)]
 
 
-class Plan(Document):
+class Plan(Filed):
     """A whole plan.
 
     Attributes:
@@ -80,6 +78,9 @@ class Plan(Document):
         policy: which one found it.
         exact: whether groups whose units cannot go exactly were left out.
     """
+
+    FILE: ClassVar = "plan.json"
+    ERROR: ClassVar = PlanError
 
     version: Literal[1] = 1
     fingerprint: str
@@ -99,19 +100,6 @@ class Plan(Document):
                 raise ValueError(f"groups: '{group.name}' is there twice")
             seen.add(group.name)
         return self
-
-    def write(self, path: Path) -> None:
-        """Write `plan.json`."""
-        path.write_text(dumps(self), encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Plan:
-        """Read `plan.json`, or the one in an output folder.
-
-        Raises:
-            PlanError: it cannot be read or breaks the schema; names the place in it.
-        """
-        return read(path / "plan.json" if path.is_dir() else path, cls, PlanError)
 
 
 def fingerprint(graph: Graph) -> str:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from amcc import __version__
-from amcc.errors import InputError
-from amcc.jsontext import Document, dumps, read
+from amcc.jsontext import Document, Filed
 
-VERSION = 1
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -217,7 +214,7 @@ class Timings(Document):
     after: Latency | None = None
 
 
-class Summary(Document):
+class Summary(Filed):
     """The whole summary.
 
     Attributes:
@@ -228,6 +225,8 @@ class Summary(Document):
         files: SHA-256 of the folder's files, but for those that hold timings.
         inputs: SHA-256 of the model and of each data set.
     """
+
+    FILE: ClassVar = "summary.json"
 
     version: Literal[1] = 1
     model: str
@@ -272,19 +271,6 @@ class Summary(Document):
                 lines.append(f"  {self.metric.name:<12} {values} on the {split} split ({measured.samples} samples)")
         lines.append(f"  certificate  {self.certificate.error:.1e} (tolerance {self.certificate.tolerance:.0e})")
         return "\n".join(lines)
-
-    def write(self, path: Path) -> None:
-        """Write `summary.json`."""
-        path.write_text(dumps(self), encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Summary:
-        """Read `summary.json`, or the one in an output folder.
-
-        Raises:
-            InputError: it cannot be read or breaks the schema; names the place in it.
-        """
-        return read(path / "summary.json" if path.is_dir() else path, cls, InputError)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from amcc.passes.bodies import inner_bodies
+
 if TYPE_CHECKING:
     import onnx
 
@@ -39,5 +41,5 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
         for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
+            for body in inner_bodies(attribute):
                 yield from _nodes(body)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import SHARED, amcc, cifar, machine, summary, table
+from common import SHARED, amcc, cifar_data, machine, summary, table
 
 WANTED = {"resnet56": 90.2}
 LIMIT_SECONDS = 20 * 60
@@ -64,8 +64,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {split: cifar(split, folder / f"{split}.npz") for split in ("search", "report")}
-        data["fit"] = cifar("fit", folder / "fit.npz", "--count", "5000")
+        data = cifar_data(folder)
         report = np.load(data["report"])
         images, labels = report["input"], report["label"]
         ways = [("amcc", s, arguments.options.split()) for s in range(arguments.seeds)]

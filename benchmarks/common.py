@@ -56,6 +56,13 @@ def cifar(split: str, out: Path, *options: str) -> Path:
     return out
 
 
+def cifar_data(folder: Path) -> dict[str, Path]:
+    """What the networks are compiled and judged with: 5,000 images each to search, to fit and to report on."""
+    data = {split: cifar(split, folder / f"{split}.npz") for split in ("search", "report")}
+    data["fit"] = cifar("fit", folder / "fit.npz", "--count", "5000")
+    return data
+
+
 def machine() -> str:
     """The machine in words."""
     import onnx

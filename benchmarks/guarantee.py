@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from cifar import accuracy, logits_of_onnx
-from common import SHARED, amcc, cifar, machine, summary, table
+from common import SHARED, amcc, cifar_data, machine, summary, table
 
 UNSHOWN = 3
 
@@ -34,8 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {split: cifar(split, folder / f"{split}.npz") for split in ("search", "report")}
-        data["fit"] = cifar("fit", folder / "fit.npz", "--count", "5000")
+        data = cifar_data(folder)
         report = np.load(data["report"])
         images, labels = report["input"], report["label"]
         for network in arguments.names:

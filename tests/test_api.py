@@ -14,9 +14,9 @@ import amcc
 from amcc.errors import Interrupted, OutputError, UsageError
 from amcc.ir import Array
 from amcc.plan import Plan
-from amcc.progress import Scored, Silent
 from amcc.summary import Summary
 from tests import tiny_models
+from tests.stops import Killed, StopAt
 
 FAST: dict[str, Any] = {"search": "uniform", "recover": "none", "threads": 1}
 SEARCH: dict[str, Any] = {"search": "ddpg", "episodes": 24, "recover": "none", "threads": 1, "seed": 3}
@@ -46,22 +46,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def without_timings(folder: Path) -> dict[str, Any]:
     return Summary.read(folder).model_dump(exclude={"timings"})
-
-
-class StopAt(Silent):
-    """Ctrl-C, or a kill, after an episode."""
-
-    def __init__(self, episode: int, error: type[BaseException] = KeyboardInterrupt) -> None:
-        self.left, self.error = episode, error
-
-    def episode(self, record: Scored) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
-
-
-class Killed(BaseException):
-    """What no handler catches."""
 
 
 def test_compile(model: Path, data: dict[str, Array], tmp_path: Path) -> None:

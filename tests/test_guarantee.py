@@ -26,7 +26,8 @@ from amcc.progress import Scored, Silent
 from amcc.summary import Summary
 from amcc.target import Target
 from tests import tiny_models
-from tests.test_api import Killed, StopAt, contents, run, without_timings
+from tests.stops import Killed, StopAt
+from tests.test_api import contents, run, without_timings
 
 FEW: dict[str, Any] = {"recover": "none", "threads": 1, "seed": 3, "calib_samples": 100, "eval_samples": 200}
 RULE: dict[str, Any] = {"search": "uniform", **FEW}

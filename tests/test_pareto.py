@@ -23,10 +23,10 @@ from amcc.errors import BudgetError, Interrupted, OutputError, UsageError
 from amcc.front import Front
 from amcc.jsontext import dumps
 from amcc.pareto import Pareto
-from amcc.progress import Scored, Silent
 from amcc.schema import schema
 from amcc.summary import Summary
 from tests import tiny_models
+from tests.stops import Killed, StopAt
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits"
@@ -43,22 +43,6 @@ ALL: dict[str, Any] = {
 }
 TINY: dict[str, Any] = {"budgets": [0.4, 0.6], "episodes": 18, "recover": "none", "threads": 1}
 TIMED = {"summary.json", "report.html", "pareto.html"}
-
-
-class StopAt(Silent):
-    """Ctrl-C, or a kill, after an episode."""
-
-    def __init__(self, episode: int, error: type[BaseException] = KeyboardInterrupt) -> None:
-        self.left, self.error = episode, error
-
-    def episode(self, record: Scored) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
-
-
-class Killed(BaseException):
-    """What no handler catches."""
 
 
 def contents(folder: Path) -> dict[str, object]:
