@@ -16,7 +16,7 @@ from amcc.ir import Array
 from amcc.search import SearchInterrupted, SearchResult, search
 from tests.search_problems import Chain
 
-EPISODES = 20
+EPISODES = 60
 
 
 def run(journal: Path, *, policy: str = "ddpg", **options: Any) -> tuple[SearchResult, int]:
@@ -53,7 +53,7 @@ def test_a_line_an_episode_after_the_header(whole: tuple[SearchResult, bytes]) -
 def test_resumed_anywhere_it_ends_the_same(whole: tuple[SearchResult, bytes], tmp_path: Path) -> None:
     result, data = whole
     lines = data.splitlines(keepends=True)
-    for done, torn in ((0, 0.0), (0, 0.5), (1, 0.0), (2, 0.3), (6, 0.9), (11, 0.0), (17, 0.99), (20, 0.0), (21, 0.0)):
+    for done, torn in ((0, 0.0), (0, 0.5), (1, 0.0), (2, 0.3), (6, 0.9), (11, 0.0), (29, 0.99), (60, 0.0), (61, 0.0)):
         path = tmp_path / f"{done}-{torn}.jsonl"
         rest = lines[done] if done < len(lines) else b""
         path.write_bytes(b"".join(lines[:done]) + rest[: int(torn * len(rest))])
@@ -76,7 +76,7 @@ def test_a_torn_last_line_with_an_end_is_done_again(whole: tuple[SearchResult, b
     ("change", "says"),
     [
         ({"seed": 6}, "seed was 5, is 6"),
-        ({"episodes": 21}, "episodes was 20, is 21"),
+        ({"episodes": 61}, "episodes was 60, is 61"),
         ({"fingerprint": "beef"}, 'fingerprint was "f00d", is "beef"'),
         ({"policy": "random"}, 'policy was "ddpg", is "random"'),
     ],

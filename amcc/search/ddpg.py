@@ -9,17 +9,30 @@ from typing import ClassVar
 
 import numpy as np
 
-from amcc.ir import Array
 from amcc.search.environment import FEATURES, Environment
 from amcc.search.fit import fit
 from amcc.search.noise import disturbed
-from amcc.search.policies import SPREAD, History, Play, Proposal, heard, opening, refined
+from amcc.search.policies import (
+    SPREAD,
+    History,
+    Play,
+    Proposal,
+    Round,
+    Scores,
+    heard,
+    opening,
+    refined,
+    round_size,
+    rounds,
+)
 from amcc.search.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Ddpg:
     """Rules, random warm-up, agent, refinement; every plan scored is also the agent's experience.
+
+    The agent plays a round of episodes as it is, then learns for as many.
 
     Attributes:
         rules: the first episodes are the rules' plans.
@@ -49,25 +62,34 @@ class Ddpg:
         agent = Agent(FEATURES, environment.steps, of_agent)
         random = np.random.default_rng(of_warmup)
 
-        def told(keep: Array, score: float) -> None:
-            history.add(keep, score)
-            agent.remember(*environment.trace(keep), score)
+        def told(plans: Round, scores: Scores) -> None:
+            history.hear(plans, scores)
+            for proposal, score in zip(plans, scores, strict=True):
+                agent.remember(*environment.trace(proposal.keep), score)
 
         if self.rules:
             yield from heard(opening(problem), told)
 
-        for episode in range(min(self.warmup, episodes // 4)):
-            if history.past and floor((episode + 1) * self.perturb) > floor(episode * self.perturb):
-                keep = fit(problem, disturbed(problem, history.best[0], self.spread, random))
-            else:
-                keep = fit(problem, environment.walk(lambda state: random.random()))
-            told(keep, (yield Proposal(self.name, keep)))
+        size = round_size(episodes)
+        for turns in rounds(min(self.warmup, episodes // 4), size):
+            plans: list[Proposal] = []
+            for turn in turns:
+                if history.past and floor((turn + 1) * self.perturb) > floor(turn * self.perturb):
+                    wanted = disturbed(problem, history.best[0], self.spread, random)
+                else:
+                    wanted = environment.walk(lambda state: random.random())
+                plans.append(Proposal(self.name, fit(problem, wanted)))
+            told(tuple(plans), (yield tuple(plans)))
 
         noise, last = self.sigma, episodes - int(episodes * self.refine)
-        while len(history.past) < last:
-            keep = fit(problem, environment.walk(partial(agent.act, noise=noise)))
-            told(keep, (yield Proposal(self.name, keep)))
-            agent.learn()
-            noise *= self.decay
+        for turns in rounds(last - len(history.past), size):
+            plans = []
+            for _ in turns:
+                plans.append(Proposal(self.name, fit(problem, environment.walk(partial(agent.act, noise=noise)))))
+                noise *= self.decay
+            told(tuple(plans), (yield tuple(plans)))
+            for _ in turns:
+                agent.learn()
 
-        yield from refined(problem, history, episodes - len(history.past), np.random.default_rng(of_refine))
+        left = episodes - len(history.past)
+        yield from refined(problem, history, left, np.random.default_rng(of_refine), size)

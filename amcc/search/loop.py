@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from amcc.budget import Costs
 from amcc.errors import DataError, Interrupted, UsageError, VerificationError
+from amcc.ir import Array
 from amcc.search.journal import Journal, Record
-from amcc.search.policies import Policy, Proposal
+from amcc.search.policies import Policy, Proposal, Round, Scores
 from amcc.search.problem import Problem
 from amcc.search.registry import policy_named
+
+ScoresOf = Callable[[Sequence[Array]], Generator[float, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,14 @@ def search(
     journal: Path | None = None,
     fingerprint: str = "",
     progress: Callable[[Record], None] | None = None,
+    scores_of: ScoresOf | None = None,
 ) -> SearchResult:
     """Search for the plan that fits and scores best.
 
-    A plan proposed again is not evaluated again; it counts as an episode all the same. With a
-    journal that holds episodes of the same search, those are replayed and the search goes on from
-    there; its result and journal equal those of a run that nothing disturbed.
+    A plan proposed again is not evaluated again; it counts as an episode all the same. Episodes are
+    numbered, and written to the journal, in the order in which they were proposed, whichever was scored
+    first. With a journal that holds episodes of the same search, those are replayed and the search goes
+    on from there; its result and journal equal those of a run that nothing disturbed.
 
     Args:
         policy: a name of `POLICIES`, or a policy.
@@ -86,6 +92,8 @@ def search(
         seed: of everything random, not negative.
         fingerprint: a hash of all that decides the problem (model, data, options), for the journal.
         progress: called after each episode, replayed ones included.
+        scores_of: gives the scores of some plans, in their order; by default the problem's `score` of one after
+            another.
 
     Raises:
         BudgetError: no plan fits.
@@ -105,13 +113,13 @@ def search(
             if journal
             else None
         )
-        run = _Run(problem, log, progress)
+        run = _Run(problem, log, progress, scores_of or problem.scores)
         play = chosen.play(problem, episodes=episodes, seed=np.random.SeedSequence(seed))
         try:
-            proposal = next(play)
-            while len(run.records) < episodes - 1:
-                proposal = play.send(run.finish(proposal))
-            run.finish(proposal)
+            plans = next(play)
+            while len(run.records) + len(plans) < episodes:
+                plans = play.send(run.finish(plans))
+            run.finish(plans[: episodes - len(run.records)])
         except StopIteration:
             pass
         except KeyboardInterrupt:
@@ -127,56 +135,78 @@ def search(
 class _Run:
     """The episodes so far."""
 
-    def __init__(self, problem: Problem, log: Journal | None, progress: Callable[[Record], None] | None) -> None:
+    def __init__(
+        self, problem: Problem, log: Journal | None, progress: Callable[[Record], None] | None, scores_of: ScoresOf
+    ) -> None:
         self.problem = problem
         self.log = log
         self.progress = progress
+        self.scores_of = scores_of
         self.records: list[Record] = []
         self._scores: dict[tuple[int, ...], float] = {}
 
-    def finish(self, proposal: Proposal) -> float:
-        """Score a proposal, write it down, and give the score back."""
-        record = self._replayed(proposal) or self._evaluated(proposal)
-        self._scores[record.keep] = record.score
-        self.records.append(record)
-        if self.progress:
-            self.progress(record)
-        return record.score
+    def finish(self, plans: Round) -> Scores:
+        """Score a round, write its plans down in their order, and give their scores back."""
+        first = len(self.records)
+        past = self.log.past[first : first + len(plans)] if self.log else ()
+        for record, proposal in zip(past, plans, strict=False):
+            self._take(self._repeats(record, proposal))
+        fresh = plans[len(past) :]
+        costs = [self._checked(proposal) for proposal in fresh]
+        unknown = {_key(proposal): proposal.keep for proposal in fresh if _key(proposal) not in self._scores}
+        with closing(self.scores_of([keep.copy() for keep in unknown.values()])) as scores:
+            for proposal, cost in zip(fresh, costs, strict=True):
+                self._take(self._scored(proposal, cost, scores))
+        return tuple(record.score for record in self.records[first:])
 
     def result(self) -> SearchResult | None:
         if not self.records:
             return None
         return SearchResult(max(self.records, key=lambda record: record.score), tuple(self.records))
 
-    def _replayed(self, proposal: Proposal) -> Record | None:
-        episode = len(self.records)
-        if self.log is None or episode >= len(self.log.past):
-            return None
-        record = self.log.past[episode]
-        if (record.policy, record.keep) != (proposal.policy, tuple(proposal.keep.tolist())):
+    def _take(self, record: Record) -> None:
+        self._scores[record.keep] = record.score
+        self.records.append(record)
+        if self.progress:
+            self.progress(record)
+
+    def _repeats(self, record: Record, proposal: Proposal) -> Record:
+        """The journal's record, if it is of this proposal."""
+        assert self.log is not None
+        if (record.policy, record.keep) != (proposal.policy, _key(proposal)):
             raise UsageError(
-                f"the journal leaves this search at episode {episode}: the network, its data or the machine differ",
+                f"the journal leaves this search at episode {record.episode}: the network, its data or the machine "
+                "differ",
                 where=str(self.log.path),
                 hint="delete the journal, or give another one, to begin anew",
             )
         return record
 
-    def _evaluated(self, proposal: Proposal) -> Record:
-        episode, keep = len(self.records), tuple(int(k) for k in proposal.keep)
-        costs = self.problem.cost(proposal.keep)
+    def _checked(self, proposal: Proposal) -> Costs:
+        """The costs of a plan that fits."""
+        keep, costs = _key(proposal), self.problem.cost(proposal.keep)
         feasible = all(k in widths for k, widths in zip(keep, self.problem.widths, strict=True))
         if not feasible or not self.problem.limits.admit(costs):
             raise VerificationError(f"policy '{proposal.policy}' proposed a plan that does not fit: {list(keep)}")
+        return costs
+
+    def _scored(self, proposal: Proposal, costs: Costs, scores: Iterator[float]) -> Record:
+        """The next record: with the score of the same plan before, or the next of the scores."""
+        episode, keep = len(self.records), _key(proposal)
         if keep in self._scores:
             record = Record(episode, proposal.policy, keep, self._scores[keep], costs, "repeated")
         else:
-            score = float(self.problem.score(proposal.keep.copy()))
+            score = float(next(scores))
             if not math.isfinite(score):
                 raise DataError(f"the score of episode {episode} is {score}", hint="check the metric and the data")
             record = Record(episode, proposal.policy, keep, score, costs)
         if self.log is not None:
             self.log.append(record)
         return record
+
+
+def _key(proposal: Proposal) -> tuple[int, ...]:
+    return tuple(int(k) for k in proposal.keep)
 
 
 def _header(problem: Problem, policy: Policy, episodes: int, seed: int, fingerprint: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count, zip_longest
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from amcc.errors import UsageError
 from amcc.ir import Array
 from amcc.search.fit import fit
 from amcc.search.loop import SearchResult
-from amcc.search.policies import History, Play, Proposal, heard, opening, refined
+from amcc.search.policies import History, Play, Proposal, Round, heard, opening, round_size, rounds, suggested
 from amcc.search.problem import Problem
 from amcc.search.registry import POLICIES, policy_named
 
@@ -64,23 +65,20 @@ class MultiBudget:
         check_policy(self.policy)
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
-        """Propose a plan for each budget in turn, the tightest first."""
+        """Propose plans for each budget in turn, the tightest first; a round has plans of all of them."""
         budgets = [_Turns(replace(problem, limits=limits)) for limits in self.limits]
+        size = max(1, round_size(episodes) // len(budgets))
         for budget, own in zip(budgets, seed.spawn(len(budgets)), strict=True):
             if self.policy == "refine":
-                budget.play = _refining(budget, _beside(budgets, budget), episodes, np.random.default_rng(own))
+                beside = _beside(budgets, budget)
+                budget.play = _refining(budget, beside, episodes, np.random.default_rng(own), size)
             else:
                 budget.play = policy_named(self.policy).play(budget.problem, episodes=episodes, seed=own)
-        going = list(budgets)
-        while going:
-            for budget in tuple(going):
-                proposal = budget.next()
-                if proposal is None:
-                    going.remove(budget)
-                    continue
-                score = yield proposal
-                for other in budgets:
-                    other.hear(proposal.keep, score, own=other is budget)
+        while plans := _by_turns(budgets):
+            scores = yield tuple(proposal for _, proposal in plans)
+            for (owner, proposal), score in zip(plans, scores, strict=True):
+                for budget in budgets:
+                    budget.hear(proposal.keep, score, own=budget is owner)
 
 
 def parts(found: SearchResult, limits: Sequence[Limits]) -> list[SearchResult]:
@@ -108,7 +106,7 @@ class _Turns:
     """One budget's part of the search.
 
     Attributes:
-        history: for refinement; its own plans join it when `play` hears of them, a turn later.
+        history: for refinement; its own plans join it when `play` hears of them, a round later.
         best: the best plan so far that fits, and its score.
     """
 
@@ -116,25 +114,34 @@ class _Turns:
     history: History = field(default_factory=History)
     best: tuple[Array, float] | None = None
     play: Play | None = None
-    _score: float | None = None
+    _scores: list[float] = field(default_factory=list)
 
-    def next(self) -> Proposal | None:
-        """The next plan; None when there are no more."""
-        assert self.play is not None
+    def next(self) -> Round:
+        """The next round; empty when there are no more."""
+        if self.play is None:
+            return ()
         try:
-            return next(self.play) if self._score is None else self.play.send(self._score)
+            plans = self.play.send(tuple(self._scores)) if self._scores else next(self.play)
         except StopIteration:
-            return None
+            self.play, plans = None, ()
+        self._scores.clear()
+        return plans
 
     def hear(self, keep: Array, score: float, *, own: bool) -> None:
         """Learn what a plan scored that this budget, or another one, proposed."""
         fits = self.problem.fits(keep)
         if own:
-            self._score = score
+            self._scores.append(score)
         else:
             (self.history.past if fits else self.history.others).append((keep, score))
         if fits and (self.best is None or score > self.best[1]):
             self.best = (keep, score)
+
+
+def _by_turns(budgets: Sequence[_Turns]) -> list[tuple[_Turns, Proposal]]:
+    """A round of each budget, dealt out by turns, each plan with its budget."""
+    own = [[(budget, proposal) for proposal in budget.next()] for budget in budgets]
+    return [plan for turn in zip_longest(*own) for plan in turn if plan is not None]
 
 
 def _beside(budgets: Sequence[_Turns], budget: _Turns) -> list[_Turns]:
@@ -142,16 +149,22 @@ def _beside(budgets: Sequence[_Turns], budget: _Turns) -> list[_Turns]:
     return [*budgets[max(place - 1, 0) : place], *budgets[place + 1 : place + 2]]
 
 
-def _refining(budget: _Turns, neighbours: Sequence[_Turns], episodes: int, random: np.random.Generator) -> Play:
+def _refining(
+    budget: _Turns, neighbours: Sequence[_Turns], episodes: int, random: np.random.Generator, size: int
+) -> Play:
     """The rules, then by turns what the scores suggest and what neighbours found."""
     problem, history = budget.problem, budget.history
-    yield from heard(opening(problem), history.add)
-    refining = refined(problem, history, episodes + 1, random)
-    proposal = next(refining)
-    for turn in range(1, episodes + 1):
-        if turn % _BORROW == 0 and (borrowed := _borrowed(budget, neighbours)) is not None:
-            history.add(borrowed, (yield Proposal("neighbour", borrowed)))
-        proposal = refining.send((yield proposal))
+    yield from heard(opening(problem), history.hear)
+    own = count()
+    for turns in rounds(episodes, size):
+        plans: list[Proposal] = []
+        for turn in turns:
+            borrowed = _borrowed(budget, neighbours) if (turn + 1) % _BORROW == 0 else None
+            if borrowed is None:
+                plans.append(suggested(problem, history, next(own), random))
+            else:
+                plans.append(Proposal("neighbour", borrowed))
+        history.hear(tuple(plans), (yield tuple(plans)))
 
 
 def _borrowed(budget: _Turns, neighbours: Sequence[_Turns]) -> Array | None:

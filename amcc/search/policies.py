@@ -1,12 +1,14 @@
-"""The policies: each proposes plans one after another and hears how they score.
+"""The policies: each proposes plans, some at a time, and hears how they score.
 
-A policy plays a generator: it yields a `Proposal` and is sent its score. A rule is a generator that
-yields once; the agent, in `amcc.search.ddpg`, is one that goes on.
+A policy plays a generator: it yields a *round*, one or more plans proposed before any of their scores is
+known, and is sent their scores in the same order. The plans of a round may be scored side by side; how
+many there are is for the policy alone to say, so that nothing depends on how many workers score them. A
+rule yields one round; the agent, in `amcc.search.ddpg`, goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -21,6 +23,8 @@ from amcc.search.noise import disturbed
 from amcc.search.problem import Problem
 from amcc.search.thompson import thompson
 
+ROUND, LEAST_ROUNDS = 8, 15
+"""Plans of a round where nothing speaks for fewer; and rounds that a search by scores has at least."""
 SPREAD = 0.1
 """Deviation of the noise, in sparsity, that disturbs a plan."""
 
@@ -32,16 +36,22 @@ class Proposal(NamedTuple):
     keep: Array
 
 
-Play = Generator[Proposal, float, None]
+Round = tuple[Proposal, ...]
+Scores = tuple[float, ...]
+Play = Generator[Round, Scores, None]
 
 
 class Policy(Protocol):
-    """A dataclass of options with a name; `play` may stop early, and is never sent more than `episodes` scores."""
+    """A dataclass of options with a name.
+
+    `play` may stop early. Of a round that goes beyond `episodes` only the first plans are scored, and the
+    search ends with them; so no policy is sent more than `episodes` scores.
+    """
 
     name: ClassVar[str]
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
-        """Propose plans that fit; the same problem, episodes, seed and scores give the same proposals."""
+        """Propose rounds of plans that fit; the same problem, episodes, seed and scores give the same rounds."""
         ...
 
 
@@ -56,9 +66,9 @@ class History:
     past: list[tuple[Array, float]] = field(default_factory=list)
     others: list[tuple[Array, float]] = field(default_factory=list)
 
-    def add(self, keep: Array, score: float) -> None:
-        """Remember one more."""
-        self.past.append((keep, score))
+    def hear(self, plans: Round, scores: Scores) -> None:
+        """Remember a round."""
+        self.past += [(proposal.keep, score) for proposal, score in zip(plans, scores, strict=True)]
 
     @property
     def best(self) -> tuple[Array, float]:
@@ -66,14 +76,14 @@ class History:
         return max(self.past, key=lambda entry: entry[1])
 
 
-def heard(play: Play, listen: Callable[[Array, float], None]) -> Play:
-    """The same play, telling `listen` of every plan and its score."""
+def heard(play: Play, listen: Callable[[Round, Scores], None]) -> Play:
+    """The same play, telling `listen` of every round and its scores."""
     try:
-        proposal = next(play)
+        plans = next(play)
         while True:
-            score = yield proposal
-            listen(proposal.keep, score)
-            proposal = play.send(score)
+            scores = yield plans
+            listen(plans, scores)
+            plans = play.send(scores)
     except StopIteration:
         return
 
@@ -86,7 +96,7 @@ class Uniform:
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one plan."""
-        yield Proposal(self.name, rules.uniform(problem))
+        yield (Proposal(self.name, rules.uniform(problem)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class Magnitude:
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one plan."""
-        yield Proposal(self.name, rules.magnitude(problem))
+        yield (Proposal(self.name, rules.magnitude(problem)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +119,7 @@ class Lagrange:
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one plan an evenness."""
-        for evenness in self.evenness:
-            yield Proposal(self.name, lagrange(problem, evenness))
+        yield tuple(Proposal(self.name, lagrange(problem, evenness)) for evenness in self.evenness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +131,9 @@ class Random:
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one random walk an episode."""
         random, environment = np.random.default_rng(seed), Environment(problem)
-        for _ in range(episodes):
-            yield Proposal(self.name, fit(problem, environment.walk(lambda state: random.random())))
+        for turns in rounds(episodes, ROUND):
+            walks = (environment.walk(lambda state: random.random()) for _ in turns)
+            yield tuple(Proposal(self.name, fit(problem, walk)) for walk in walks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,33 +145,48 @@ class Refine:
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose the rules' plans and as many refined ones as there are episodes."""
         history = History()
-        yield from heard(opening(problem), history.add)
-        yield from refined(problem, history, episodes, np.random.default_rng(seed))
+        yield from heard(opening(problem), history.hear)
+        yield from refined(problem, history, episodes, np.random.default_rng(seed), round_size(episodes))
+
+
+def round_size(episodes: int) -> int:
+    """Plans of a round where scores lead to the next one: a power of two, fewer where episodes are few."""
+    return 1 << min(ROUND, max(1, episodes // LEAST_ROUNDS)).bit_length() - 1
+
+
+def rounds(episodes: int, size: int) -> Iterator[range]:
+    """The turns of each round, counted on; the last one is cut to what is left."""
+    for first in range(0, episodes, size):
+        yield range(first, min(first + size, episodes))
 
 
 def opening(problem: Problem) -> Play:
-    """Propose the plans of every rule that has what it needs."""
+    """Propose the plans of every rule that has what it needs, in one round."""
     rules_: list[Policy] = [Lagrange()] if problem.losses is not None else []
     rules_ += [Uniform(), Magnitude()] if problem.magnitudes is not None else [Uniform()]
-    for rule in rules_:
-        yield from rule.play(problem, episodes=1, seed=np.random.SeedSequence(0))
+    plays = (rule.play(problem, episodes=ROUND, seed=np.random.SeedSequence(0)) for rule in rules_)
+    yield tuple(proposal for play in plays for proposal in next(play))
 
 
-def refined(problem: Problem, history: History, episodes: int, random: np.random.Generator) -> Play:
-    """Propose what the scores so far suggest, by turns.
+def refined(problem: Problem, history: History, episodes: int, random: np.random.Generator, size: int) -> Play:
+    """Propose what the scores so far suggest, `size` plans a round."""
+    for turns in rounds(episodes, size):
+        plans = tuple(suggested(problem, history, turn, random) for turn in turns)
+        history.hear(plans, (yield plans))
+
+
+def suggested(problem: Problem, history: History, turn: int, random: np.random.Generator) -> Proposal:
+    """What the scores so far suggest, by turns.
 
     All sparsities of the best plan disturbed; a trade of width between two of its groups; and,
     where there are losses to learn weights for, a plan by Thompson sampling.
     """
-    turns = 2 if problem.losses is None else 3
-    for episode in range(episodes):
-        if episode % turns == 0:
-            keep = fit(problem, disturbed(problem, history.best[0], SPREAD, random))
-        elif episode % turns == 1:
-            keep = trade(problem, history.best[0], random)
-        else:
-            keep = thompson(problem, history.past, random, history.others)
-        history.add(keep, (yield Proposal("thompson" if episode % turns == 2 else "refine", keep)))
+    way = turn % (2 if problem.losses is None else 3)
+    if way == 0:
+        return Proposal("refine", fit(problem, disturbed(problem, history.best[0], SPREAD, random)))
+    if way == 1:
+        return Proposal("refine", trade(problem, history.best[0], random))
+    return Proposal("thompson", thompson(problem, history.past, random, history.others))
 
 
 def trade(problem: Problem, keep: Array, random: np.random.Generator) -> Array:

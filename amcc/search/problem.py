@@ -6,7 +6,7 @@ every group has one of its `widths`, and it *fits* when its costs also meet the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -147,6 +147,11 @@ class Problem:
         return any(
             (y.of(key) - x.of(key)) * (c - a) != (z.of(key) - x.of(key)) * (b - a) for key, _ in self.limits.items()
         )
+
+    def scores(self, keeps: Sequence[Array]) -> Generator[float, None, None]:
+        """The scores of some keeps, one after another."""
+        for keep in keeps:
+            yield float(self.score(keep))
 
     def fits(self, keep: Array) -> bool:
         """Whether a keep meets every limit."""
