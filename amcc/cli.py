@@ -163,7 +163,7 @@ def pareto_command(
     report_data: ReportData = None,
     preprocess: Preprocess = None,
     metric: Metric = None,
-    search: Annotated[str, typer.Option("--search", help="refine, uniform, magnitude, lagrange, random.")] = "refine",
+    search: Annotated[str, typer.Option("--search", help="refine, evolutionary, random, or a rule.")] = "refine",
     episodes: Annotated[
         int | None, typer.Option("--episodes", help="As for one budget; all of them have a third more.")
     ] = None,

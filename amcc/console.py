@@ -46,7 +46,8 @@ Metric = Annotated[
     str | None,
     typer.Option("--metric", help="top1, fidelity or module:function(outputs, labels); higher is better."),
 ]
-Policy = Annotated[str, typer.Option("--search", help="ddpg, uniform, magnitude, lagrange, refine, random.")]
+_POLICIES = "ddpg, refine, evolutionary, greedy, random, uniform, shallow, deep, magnitude, lagrange"
+Policy = Annotated[str, typer.Option("--search", help=f"{_POLICIES}.")]
 Episodes = Annotated[int | None, typer.Option("--episodes", help="Plans that the search tries at most.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Round = Annotated[

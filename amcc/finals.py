@@ -108,7 +108,7 @@ def places(study: Study) -> int:
 
 def entrants(found: SearchResult, most: int) -> list[Record]:
     """The best plan, the best of each other policy, then the next best; no plan twice."""
-    by_score = sorted(found.records, key=lambda record: (-record.score, record.episode))
+    by_score = sorted(found.fitting, key=lambda record: (-record.score, record.episode))
     heads = sorted(found.by_policy.values(), key=lambda record: (-record.score, record.episode))
     chosen: dict[tuple[int, ...], Record] = {}
     for record in (found.best, *heads, *by_score):

@@ -28,7 +28,7 @@ from amcc.errors import BudgetError
 from amcc.finals import recovered
 from amcc.guard import BOOTSTRAP, Guard, Verdict
 from amcc.ir import Graph
-from amcc.search import SearchInterrupted, SearchResult
+from amcc.search import SEARCHES, SearchInterrupted, SearchResult
 from amcc.search.journal import Record
 from amcc.stages import problem_of, quickly_repaired
 from amcc.study import Study, find
@@ -40,7 +40,6 @@ COARSE, FINE, QUICK = 5, 3, 6
 RUNGS = (0.5, 0.75)
 """Levels on the way from the smallest hopeful one to the original, so that the first test is an easy one."""
 LEVELS = COARSE + FINE + len(RUNGS)
-_AGENTS = ("ddpg", "refine")
 Way = Literal["quick", "slow", "rung"]
 
 
@@ -199,8 +198,8 @@ class _Explorer:
     def explore(self) -> None:
         settings = self.study.settings
         fine, quick, slow = 0, settings.episodes, 0
-        sketch = "refine" if settings.search in _AGENTS else settings.search
-        if settings.search in (*_AGENTS, "random"):
+        sketch = "refine" if settings.search in SEARCHES and settings.search != "random" else settings.search
+        if settings.search in SEARCHES:
             rough = COARSE + len(RUNGS)
             quick = max(1, min(QUICK, settings.episodes // (2 * rough)))
             slow = (settings.episodes - quick * rough) // FINE
@@ -256,7 +255,7 @@ class _Explorer:
         return hopeful
 
     def _best(self, found: SearchResult) -> Record:
-        return max(found.records, key=self._key)
+        return max(found.fitting, key=self._key)
 
     def _key(self, record: Record) -> tuple[float, int, int]:
         return self.reward(record), -self.cost(record), -record.episode

@@ -28,6 +28,11 @@ class Scored(Protocol):
         """Higher is better."""
         ...
 
+    @property
+    def probe(self) -> bool:
+        """Whether the plan does not fit and was scored for what it tells."""
+        ...
+
 
 class Observer(Protocol):
     """What a compilation tells about itself."""
@@ -110,9 +115,11 @@ class Terminal:
     def episode(self, record: Scored) -> None:
         """Move the bar, or print a line."""
         self._done += 1
-        better = record.score > self._best
-        self._best = max(self._best, record.score)
-        best, now = self._show(self._best), self._show(record.score)
+        better = not record.probe and record.score > self._best
+        if better:
+            self._best = record.score
+        best = self._show(self._best) if self._best > float("-inf") else "-"
+        now = self._show(record.score)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, best=best, now=now, policy=record.policy)
         elif self._episodes and (better or self._done % max(1, self._episodes // _LINES) == 0):

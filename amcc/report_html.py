@@ -154,10 +154,11 @@ def _search(name: str, episodes: Sequence[Scored]) -> str:
         f'<circle cx="{x(i):.1f}" cy="{y(e.score):.1f}" r="2.5" fill="{_colour(policies, e.policy)}"/>'
         for i, e in enumerate(episodes)
     )
-    best, line = scores[0], []
-    for index, value in enumerate(scores):
-        best = max(best, value)
-        line.append(f"{x(index):.1f},{y(best):.1f}")
+    best, line = low, []
+    for index, episode in enumerate(episodes):
+        best = best if episode.probe else max(best, episode.score)
+        if best > low:
+            line.append(f"{x(index):.1f},{y(best):.1f}")
     axes = (
         f'<text x="0" y="24">{escape(score(name, high))}</text><text x="0" y="214">{escape(score(name, low))}</text>'
         f'<text x="60" y="232">1</text><text x="740" y="232" text-anchor="end">{len(scores)} episodes</text>'

@@ -15,7 +15,7 @@ from amcc.data import Dataset, Splits
 from amcc.ir import Shape
 from amcc.metric import Evaluator
 from amcc.progress import Clock
-from amcc.search import Policy, SearchInterrupted, SearchResult, policy_named, search
+from amcc.search import SEARCHES, Policy, SearchInterrupted, SearchResult, policy_named, search
 from amcc.settings import Settings
 from amcc.stages import (
     DataSpec,
@@ -31,8 +31,6 @@ from amcc.stages import (
     weights_hash,
 )
 from amcc.synthetic import that_runs
-
-_JOURNALLED = ("ddpg", "refine", "random")
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def find(
     problem = problem_of(study.subject, study.learned, budget, settings, evaluator.score, evaluator.original)
     problem.check_reachable()
     with study.clock.phase("search", "searching"):
-        observer.search_begins(settings.episodes if settings.search in _JOURNALLED else 0)
+        observer.search_begins(settings.episodes if settings.search in SEARCHES else 0)
         try:
             return search(
                 problem,
@@ -144,7 +142,7 @@ def journal_for(target: Path | None, settings: Settings, *, fresh: bool) -> Path
     path = journal_path(target)
     if fresh:
         path.unlink(missing_ok=True)
-    return path if settings.search in _JOURNALLED else None
+    return path if settings.search in SEARCHES else None
 
 
 def _drop_empty(journal: Path | None) -> None:

@@ -33,6 +33,7 @@ from amcc.summary import (
 class Episode(NamedTuple):
     policy: str
     score: float
+    probe: bool = False
 
 
 def summary(**changes: object) -> Summary:
@@ -112,7 +113,7 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("episodes", [[], [Episode("uniform", 0.5)], [Episode("ddpg", s / 9) for s in range(9)]])
+@pytest.mark.parametrize("episodes", [[], [Episode("uniform", 0.5)], [Episode("ddpg", s / 9, s > 7) for s in range(9)]])
 def test_the_page_is_whole_and_needs_nothing_else(episodes: list[Episode]) -> None:
     page = html(summary(), episodes)
     parser = Balance()

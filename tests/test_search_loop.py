@@ -90,7 +90,7 @@ def test_same_seed_same_search(name: str) -> None:
         return search(Chain(4).problem("flops=0.4"), name, episodes=16, seed=seed)
 
     assert run(7) == run(7)
-    if name in ("ddpg", "random", "refine"):
+    if name in ("ddpg", "random", "refine", "evolutionary"):
         assert run(7).records != run(8).records
 
 
@@ -147,7 +147,7 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 def test_what_cannot_be_searched_is_said() -> None:
     problem = Chain(3).problem("flops=0.5")
-    with pytest.raises(UsageError, match=r"unknown search policy 'best' \(the policies are ddpg, uniform"):
+    with pytest.raises(UsageError, match=r"unknown search policy 'best' \(the policies are ddpg, refine, "):
         search(problem, "best", episodes=1, seed=0)
     with pytest.raises(UsageError, match="0 episodes"):
         search(problem, "ddpg", episodes=0, seed=0)

@@ -1,22 +1,29 @@
 """Search: which of the plans that fit a budget scores best?
 
-`search` runs a policy on a `Problem`. Policies stand in `policies` and `ddpg`, plans by rule in
-`rules` and `lagrange`, AMC's environment and agent in `environment` and `agent`, and `fit` turns any
+`search` runs a policy on a `Problem`. Policies stand in `policies`, `greedy`, `evolution` and `ddpg`, plans by rule
+in `rules` and `lagrange`, AMC's environment and agent in `environment` and `agent`, and `fit` turns any
 wish into a plan that meets every limit. Nothing here knows of graphs or weights.
 """
 
 from __future__ import annotations
 
 from amcc.search.ddpg import Ddpg
+from amcc.search.evolution import Evolutionary
+from amcc.search.greedy import Greedy
 from amcc.search.journal import Record
 from amcc.search.loop import SearchInterrupted, SearchResult, search
-from amcc.search.policies import Lagrange, Magnitude, Policy, Random, Refine, Uniform
+from amcc.search.policies import Deep, Lagrange, Magnitude, Policy, Random, Refine, Shallow, Uniform
 from amcc.search.problem import GroupInfo, Problem
-from amcc.search.registry import POLICIES, policy_named
+from amcc.search.registry import POLICIES, RULES, SEARCHES, policy_named
 
 __all__ = [
     "POLICIES",
+    "RULES",
+    "SEARCHES",
     "Ddpg",
+    "Deep",
+    "Evolutionary",
+    "Greedy",
     "GroupInfo",
     "Lagrange",
     "Magnitude",
@@ -27,6 +34,7 @@ __all__ = [
     "Refine",
     "SearchInterrupted",
     "SearchResult",
+    "Shallow",
     "Uniform",
     "policy_named",
     "search",

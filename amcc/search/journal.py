@@ -32,6 +32,7 @@ class Record:
         keep: units kept, one number a group.
         score: higher is better.
         costs: of the plan.
+        probe: the plan does not fit: it was scored for what it tells and is never shipped.
         source: where the score came from in this run; not part of the journal or of equality.
     """
 
@@ -40,12 +41,13 @@ class Record:
     keep: tuple[int, ...]
     score: float
     costs: Costs
+    probe: bool = False
     source: Literal["evaluated", "repeated", "journal"] = field(default="evaluated", compare=False)
 
     def line(self) -> str:
         """The journal's line, without its end."""
         facts = {"episode": self.episode, "policy": self.policy, "keep": self.keep, "score": self.score}
-        return _json({**facts, "costs": asdict(self.costs)})
+        return _json({**facts, "costs": asdict(self.costs), **({"probe": True} if self.probe else {})})
 
 
 class Journal:
@@ -153,7 +155,8 @@ def _record(line: bytes, episode: int) -> Record | None:
         facts = _parsed(line)
         costs = Costs(**{key: int(value) for key, value in facts["costs"].items()})
         keep = tuple(int(k) for k in facts["keep"])
-        record = Record(facts["episode"], str(facts["policy"]), keep, float(facts["score"]), costs, "journal")
+        probe = bool(facts.get("probe", False))
+        record = Record(facts["episode"], str(facts["policy"]), keep, float(facts["score"]), costs, probe, "journal")
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return record if record.episode == episode else None

@@ -27,12 +27,17 @@ class SearchResult:
     """All that ran, and the best of it.
 
     Attributes:
-        best: the first episode of the highest score.
+        best: the first episode of the highest score whose plan fits.
         records: every episode, in order.
     """
 
     best: Record
     records: tuple[Record, ...]
+
+    @property
+    def fitting(self) -> tuple[Record, ...]:
+        """The episodes whose plans fit: all but probes."""
+        return tuple(record for record in self.records if not record.probe)
 
     @property
     def evaluations(self) -> int:
@@ -43,7 +48,7 @@ class SearchResult:
     def by_policy(self) -> dict[str, Record]:
         """Each policy's own best episode, in the order in which the policies first ran."""
         found: dict[str, Record] = {}
-        for record in self.records:
+        for record in self.fitting:
             if record.policy not in found or record.score > found[record.policy].score:
                 found[record.policy] = record
         return found
@@ -53,12 +58,11 @@ class SearchInterrupted(Interrupted):
     """The user stopped the search; every finished episode is in the journal.
 
     Attributes:
-        result: what had been found, None if no episode had finished.
+        result: what had been found, None if no plan that fits had been scored.
     """
 
-    def __init__(self, result: SearchResult | None, journal: Path | None) -> None:
+    def __init__(self, result: SearchResult | None, journal: Path | None, done: int) -> None:
         self.result = result
-        done = len(result.records) if result else 0
         hint = f"run the same command again to go on from {journal}" if journal else None
         super().__init__(f"the search was stopped after {done} episodes", hint=hint)
 
@@ -123,12 +127,12 @@ def search(
         except StopIteration:
             pass
         except KeyboardInterrupt:
-            raise SearchInterrupted(run.result(), journal) from None
+            raise SearchInterrupted(run.result(), journal, len(run.records)) from None
         finally:
             play.close()
     result = run.result()
     if result is None:
-        raise VerificationError(f"policy '{chosen.name}' proposed nothing")
+        raise VerificationError(f"policy '{chosen.name}' proposed nothing that fits")
     return result
 
 
@@ -160,9 +164,10 @@ class _Run:
         return tuple(record.score for record in self.records[first:])
 
     def result(self) -> SearchResult | None:
-        if not self.records:
+        fitting = [record for record in self.records if not record.probe]
+        if not fitting:
             return None
-        return SearchResult(max(self.records, key=lambda record: record.score), tuple(self.records))
+        return SearchResult(max(fitting, key=lambda record: record.score), tuple(self.records))
 
     def _take(self, record: Record) -> None:
         self._scores[record.keep] = record.score
@@ -183,23 +188,23 @@ class _Run:
         return record
 
     def _checked(self, proposal: Proposal) -> Costs:
-        """The costs of a plan that fits."""
+        """The costs of a plan that fits, or of a probe."""
         keep, costs = _key(proposal), self.problem.cost(proposal.keep)
         feasible = all(k in widths for k, widths in zip(keep, self.problem.widths, strict=True))
-        if not feasible or not self.problem.limits.admit(costs):
+        if not feasible or not (proposal.probe or self.problem.limits.admit(costs)):
             raise VerificationError(f"policy '{proposal.policy}' proposed a plan that does not fit: {list(keep)}")
         return costs
 
     def _scored(self, proposal: Proposal, costs: Costs, scores: Iterator[float]) -> Record:
         """The next record: with the score of the same plan before, or the next of the scores."""
-        episode, keep = len(self.records), _key(proposal)
+        episode, keep, probe = len(self.records), _key(proposal), not self.problem.limits.admit(costs)
         if keep in self._scores:
-            record = Record(episode, proposal.policy, keep, self._scores[keep], costs, "repeated")
+            record = Record(episode, proposal.policy, keep, self._scores[keep], costs, probe, "repeated")
         else:
             score = float(next(scores))
             if not math.isfinite(score):
                 raise DataError(f"the score of episode {episode} is {score}", hint="check the metric and the data")
-            record = Record(episode, proposal.policy, keep, score, costs)
+            record = Record(episode, proposal.policy, keep, score, costs, probe)
         if self.log is not None:
             self.log.append(record)
         return record

@@ -25,15 +25,23 @@ from amcc.search.thompson import thompson
 
 ROUND, LEAST_ROUNDS = 8, 15
 """Plans of a round where nothing speaks for fewer; and rounds that a search by scores has at least."""
+STEEPNESS = (0.25, 0.5, 0.75, 1.0)
+"""Of the rules that slope with depth."""
 SPREAD = 0.1
 """Deviation of the noise, in sparsity, that disturbs a plan."""
 
 
 class Proposal(NamedTuple):
-    """A plan to evaluate, and the name of the policy that found it."""
+    """A plan to evaluate.
+
+    Attributes:
+        policy: who found it.
+        probe: it may be too large, and is then scored for what it tells and never shipped.
+    """
 
     policy: str
     keep: Array
+    probe: bool = False
 
 
 Round = tuple[Proposal, ...]
@@ -97,6 +105,30 @@ class Uniform:
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose one plan."""
         yield (Proposal(self.name, rules.uniform(problem)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Shallow:
+    """Shallow layers cut most, once for each steepness; see `rules.sloped`."""
+
+    name: ClassVar[str] = "shallow"
+    steepness: tuple[float, ...] = STEEPNESS
+
+    def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
+        """Propose one plan a steepness."""
+        yield tuple(Proposal(self.name, rules.sloped(problem, steepness)) for steepness in self.steepness)
+
+
+@dataclass(frozen=True, slots=True)
+class Deep:
+    """Deep layers cut most, once for each steepness; see `rules.sloped`."""
+
+    name: ClassVar[str] = "deep"
+    steepness: tuple[float, ...] = STEEPNESS
+
+    def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
+        """Propose one plan a steepness."""
+        yield tuple(Proposal(self.name, rules.sloped(problem, -steepness)) for steepness in self.steepness)
 
 
 @dataclass(frozen=True, slots=True)

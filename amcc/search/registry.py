@@ -6,11 +6,21 @@ from collections.abc import Callable, Mapping
 
 from amcc.errors import UsageError
 from amcc.search.ddpg import Ddpg
-from amcc.search.policies import Lagrange, Magnitude, Policy, Random, Refine, Uniform
+from amcc.search.evolution import Evolutionary
+from amcc.search.greedy import Greedy
+from amcc.search.policies import Deep, Lagrange, Magnitude, Policy, Random, Refine, Shallow, Uniform
 
-POLICIES: Mapping[str, Callable[[], Policy]] = {
-    policy.name: policy for policy in (Ddpg, Uniform, Magnitude, Lagrange, Refine, Random)
+RULES: Mapping[str, Callable[[], Policy]] = {
+    policy.name: policy for policy in (Uniform, Shallow, Deep, Magnitude, Lagrange)
 }
+"""Policies that propose a few plans and hear nothing of their scores."""
+
+SEARCHES: Mapping[str, Callable[[], Policy]] = {
+    policy.name: policy for policy in (Ddpg, Refine, Evolutionary, Greedy, Random)
+}
+"""Policies that use as many episodes as there are."""
+
+POLICIES: Mapping[str, Callable[[], Policy]] = {**SEARCHES, **RULES}
 
 
 def policy_named(name: str) -> Policy:

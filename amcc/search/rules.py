@@ -1,4 +1,4 @@
-"""Plans by rule, without an evaluation: one ratio for all groups, or one threshold for all units.
+"""Plans by rule, without an evaluation: one ratio for all groups, ratios that slope, or one threshold for all units.
 
 Each function maps a problem to a plan that fits and raises `BudgetError` where none does.
 """
@@ -15,7 +15,21 @@ from amcc.search.problem import Problem
 
 def uniform(problem: Problem) -> Array:
     """Every group keeps the same share of its units."""
-    return along(problem, lambda share: share * problem.full)
+    return sloped(problem, 0.0)
+
+
+def sloped(problem: Problem, steepness: float) -> Array:
+    """Shares that change with depth: AMC's hand-made policies (arXiv 1802.03494, section 4.1).
+
+    The paper names them `shallow` and `deep`, after the layers that are cut most, and gives no formula. Here the share
+    that a group keeps is `s ** (1 + steepness * (1 - 2 t))`, where t goes from 0 for the first group to 1
+    for the last, and s is what the budget allows.
+
+    Args:
+        steepness: in [-1, 1]: above 0 shallow groups are cut most, below 0 deep ones, 0 is `uniform`.
+    """
+    power = 1.0 + steepness * (1.0 - 2.0 * np.linspace(0.0, 1.0, len(problem.groups)))
+    return along(problem, lambda share: share**power * problem.full)
 
 
 def magnitude(problem: Problem) -> Array:
