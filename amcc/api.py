@@ -76,11 +76,11 @@ def compile(
     Args:
         model: an ONNX file, a torch module, `module:factory`, or a factory.
         example_inputs: of a torch module: a tensor or a tuple of arguments.
-        budget: `flops=0.5`, `params=150k`, `size=4MB`, or several; in its place:
+        budget: `flops=0.5`, `params=150k`, `size=4MB`, `memory=0.6`, or several; in its place:
         min_metric: what the metric is to be at least (0.92 or "92%"), on samples that nothing else saw.
         max_drop: by how much it may fall at most, absolute: 0.005 or "0.5%".
         confidence: how sure that is to be.
-        minimise: `"flops"`, `"params"` or `"size"`, as small as the guarantee lets it be.
+        minimise: `"flops"`, `"params"`, `"size"` or `"memory"`, as small as the guarantee lets it be.
         data: for the search's score, labels optional; see `amcc.data.load_data`.
         calib: inputs for recovery, by default a part of `data`.
         report_data: what the report quotes, by default a part of `data` that the search does not see.

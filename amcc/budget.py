@@ -17,27 +17,36 @@ from typing import Literal, get_args
 
 from amcc.errors import UsageError
 
-Key = Literal["flops", "params", "size"]
+Key = Literal["flops", "params", "size", "memory"]
 KEYS: tuple[Key, ...] = get_args(Key)
 
-_LATER = ("latency", "memory")
 _COUNT = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SUFFIXES: dict[Key, dict[str, int]] = {"flops": _COUNT, "params": _COUNT, "size": _BYTES}
+_LATER = ("latency",)
+_SUFFIXES: dict[Key, dict[str, int]] = {"flops": _COUNT, "params": _COUNT, "size": _BYTES, "memory": _BYTES}
 _NUMBER = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})\s*([A-Za-z%]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a plan costs: multiply-accumulates of one sample, parameters, bytes of weights."""
+    """What a plan costs.
+
+    Attributes:
+        flops: multiply-accumulates of one sample.
+        params: elements of all parameters.
+        size: bytes of these.
+        memory: bytes of activations alive at once, one sample; 0 where it is not counted.
+    """
 
     flops: int
     params: int
     size: int
+    memory: int = 0
 
     def of(self, key: Key) -> int:
         """The cost in one resource."""
-        return self.flops if key == "flops" else self.params if key == "params" else self.size
+        found: int = getattr(self, key)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +56,12 @@ class Limits:
     flops: int | None = None
     params: int | None = None
     size: int | None = None
+    memory: int | None = None
 
     def items(self) -> Iterator[tuple[Key, int]]:
         """The resources that have a limit, with it."""
         for key in KEYS:
-            limit = self.flops if key == "flops" else self.params if key == "params" else self.size
+            limit = getattr(self, key)
             if limit is not None:
                 yield key, limit
 
@@ -61,6 +71,7 @@ class Limits:
             (self.flops is None or costs.flops <= self.flops)
             and (self.params is None or costs.params <= self.params)
             and (self.size is None or costs.size <= self.size)
+            and (self.memory is None or costs.memory <= self.memory)
         )
 
     def use(self, costs: Costs) -> float:
@@ -100,7 +111,7 @@ class Budget:
         """Read `flops=0.5`, several joined by commas, or a list of such texts.
 
         A value is a ratio in (0, 1] (`0.5`, `50%`), or an absolute number: with a suffix
-        k, M, G (flops, params) or B, kB, MB, GB, KiB, MiB, GiB (size), or a plain integer above 1.
+        k, M, G (flops, params) or B, kB, MB, GB, KiB, MiB, GiB (size, memory), or a plain integer above 1.
 
         Raises:
             UsageError: an unknown key, one given twice, or a value of no legal form.
@@ -115,6 +126,11 @@ class Budget:
                 raise UsageError(f"the budget gives {term.key} twice", hint="give each key once")
             seen.add(term.key)
         return cls(tuple(terms))
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The resources that it limits."""
+        return tuple(term.key for term in self.terms)
 
     def resolve(self, original: Costs) -> Limits:
         """The limits for a network of these costs: ratio r of cost C allows floor(r * C), exactly."""
@@ -170,7 +186,9 @@ def _forms(key: Key | None = None) -> str:
         "flops": "flops=0.5, flops=50%, flops=150M",
         "params": "params=0.3, params=30%, params=250k",
         "size": "size=0.5, size=50%, size=4MB, size=512KiB",
+        "memory": "memory=0.6, memory=60%, memory=20MB, memory=512KiB",
     }
-    chosen = "; ".join(examples.values()) if key is None else examples[key]
-    suffixes = "" if key is None else f", or an absolute value with {', '.join(_SUFFIXES[key])}, or an integer above 1"
-    return f"write it as {chosen}" + (f": a ratio in (0, 1]{suffixes}" if key else ": a ratio in (0, 1] or absolute")
+    if key is None:
+        return f"write it as {'; '.join(examples.values())}: a ratio in (0, 1] or absolute"
+    suffixes = ", ".join([*_SUFFIXES[key], "or an integer above 1"])
+    return f"write it as {examples[key]}: a ratio in (0, 1], or an absolute value with {suffixes}"

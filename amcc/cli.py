@@ -157,7 +157,7 @@ def compile_command(
 def pareto_command(
     model: Model,
     budgets: Annotated[list[str], typer.Option("--budgets", help="0.3,0.5,0.7 or 100M,150M, of --resource.")],
-    resource: Annotated[str, typer.Option("--resource", help="flops, params or size.")] = "flops",
+    resource: Annotated[str, typer.Option("--resource", help="flops, params, size or memory.")] = "flops",
     data: Data = None,
     calib: Calib = None,
     report_data: ReportData = None,

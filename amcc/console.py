@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MODEL = "An ONNX file, or module:factory of a PyTorch network."
 Model = Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")]
-_BUDGET = "flops=0.5, params=150k, size=4MB; repeat for several."
+_BUDGET = "flops=0.5, params=150k, size=4MB, memory=20MB; repeat for several."
 Budgets = Annotated[list[str], typer.Option("--budget", "-b", help=_BUDGET)]
 OptionalBudgets = Annotated[list[str] | None, typer.Option("--budget", "-b", help=_BUDGET)]
 MinMetric = Annotated[
@@ -30,7 +30,9 @@ MaxDrop = Annotated[
     str | None, typer.Option("--max-drop", help="In place of a budget: the most it may fall, 0.005 or 0.5% (absolute).")
 ]
 Confidence = Annotated[float, typer.Option("--confidence", help="Of --min-metric and --max-drop.")]
-Minimise = Annotated[str, typer.Option("--minimise", help="Under --min-metric and --max-drop: flops, params or size.")]
+Minimise = Annotated[
+    str, typer.Option("--minimise", help="Under --min-metric and --max-drop: flops, params, size or memory.")
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", help=".npz with input and label, folder of class folders, or module:function."),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from amcc.budget import Key
 from amcc.jsontext import Document, Filed
 from amcc.summary import Count, Measured
 
@@ -69,7 +70,7 @@ class Front(Filed):
 
     version: Literal[1] = 1
     model: str
-    resource: Literal["flops", "params", "size"]
+    resource: Key
     metric: str
     original: Cost
     evaluations: Count

@@ -14,7 +14,8 @@ from pydantic import Field
 from amcc.ir import Array, Graph, Node, Opaque, Value
 from amcc.jsontext import Document
 from amcc.passes.channels import Approximation, Channels, Group, Lock, Slice
-from amcc.passes.cost import node_macs, parameter_count, peak_activations, weight_bytes
+from amcc.passes.cost import node_macs, parameter_count, weight_bytes
+from amcc.passes.memory import peak_activations
 
 Count = Annotated[int, Field(ge=0)]
 Dims = tuple[int | str, ...]

@@ -27,7 +27,7 @@ from amcc.search.multi_budget import MultiBudget, check_policy, parts
 from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, finish, write
-from amcc.stages import DataSpec, Notes, check_reachable, problem_of
+from amcc.stages import DataSpec, Notes, check_reachable, costs_of, problem_of
 from amcc.study import Study, find, journal_for, open_subject, prepare
 from amcc.summary import Summary, Totals, versions
 
@@ -81,7 +81,7 @@ def pareto(
 
     Args:
         budgets: values of one resource, `"0.3,0.5"` or a list, each as a budget has it (`0.3`, `30%`, `150M`).
-        resource: `flops`, `params` or `size`.
+        resource: `flops`, `params`, `size` or `memory`.
         episodes: as for one budget; for all of them together the search has a third more.
         out: folder for a folder a budget, `pareto.json` and `pareto.html`.
 
@@ -114,7 +114,7 @@ def pareto(
     journal = journal_for(folder, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
-    rungs = _sorted(asked, CostModel(subject.channels))
+    rungs = _sorted(asked, costs_of(subject, asked[0]))
     _check_reachable(rungs, lambda budget: check_reachable(subject, budget, settings))
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     _check_reachable(

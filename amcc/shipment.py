@@ -12,9 +12,10 @@ from amcc.certificate import Certificate
 from amcc.finals import Finalist
 from amcc.ir import Array, Graph
 from amcc.passes.channels import Channels, Group, Removal
-from amcc.passes.cost import CostModel, parameter_count, peak_activations, weight_bytes
+from amcc.passes.cost import CostModel, parameter_count, weight_bytes
+from amcc.passes.memory import peak_activations
 from amcc.search import SearchResult
-from amcc.stages import within_reach
+from amcc.stages import costs_of, within_reach
 from amcc.study import Study
 from amcc.summary import (
     BudgetLine,
@@ -104,13 +105,13 @@ def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
 
 
 def _budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
-    model = CostModel(shipment.study.subject.channels)
+    model = costs_of(shipment.study.subject, shipment.budget)
     before, after = model.original, model.of_removal(shipment.removal)
     limits = shipment.budget.resolve(before)
     asked: dict[Key, str] = {term.key: str(term) for term in shipment.budget.terms}
     lines = []
     for key, limit in limits.items():
-        original, reached = (getattr(costs, key) for costs in (before, after))
+        original, reached = before.of(key), after.of(key)
         lines.append(
             BudgetLine(
                 asked=asked[key],

@@ -182,7 +182,7 @@ def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> Non
         BudgetError: none does; names the smallest reachable value and the locks in its way.
     """
     orders = tuple(np.arange(group.size) for group in subject.channels.groups)
-    if CostModel(subject.channels, orders).regular:
+    if costs_of(subject, budget, orders).regular:
         learned = Learned(orders, None, orders, None)
         problem_of(subject, learned, budget, settings, lambda graph: 0.0).check_reachable()
 
@@ -292,7 +292,7 @@ def problem_of(
 ) -> Problem:
     """The search's view of a network."""
     channels = subject.channels
-    model = CostModel(channels, learned.orders)
+    model = costs_of(subject, budget, learned.orders)
 
     def scored(keep: Array) -> float:
         return score(quickly_repaired(subject, learned, channels.removal(keep, learned.orders)))
@@ -308,6 +308,11 @@ def problem_of(
         why=f"in the way: {locks}" if locks else "",
         original_score=original_score,
     )
+
+
+def costs_of(subject: Subject, budget: Budget, orders: Sequence[Array] | None = None) -> CostModel:
+    """The costs of all plans of a network, in all resources that a budget limits."""
+    return CostModel(subject.channels, orders, memory="memory" in budget.keys)
 
 
 def within_reach(channels: Channels) -> float:

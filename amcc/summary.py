@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from amcc import __version__
+from amcc.budget import Key
 from amcc.jsontext import Document, Filed
 
 Count = Annotated[int, Field(ge=0)]
@@ -49,7 +50,7 @@ class BudgetLine(Document):
     """One part of the budget: `reached` is at most `limit`, both exact."""
 
     asked: str
-    resource: Literal["flops", "params", "size"]
+    resource: Key
     original: Count
     limit: Count
     reached: Count
@@ -161,7 +162,7 @@ class GuaranteeLine(Document):
     """
 
     asked: str
-    minimised: Literal["flops", "params", "size"]
+    minimised: Key
     confidence: float
     metric: str
     method: Literal["exact", "bootstrap"]

@@ -34,7 +34,9 @@ class Chain:
         channels = np.concatenate([[3], keep, [10]])
         weights = 9 * channels[:-1] * channels[1:]
         params = int(weights.sum() + channels[1:].sum())
-        return Costs(flops=int((weights * self.area).sum()), params=params, size=4 * params)
+        tensors = 4 * channels * np.append(32**2, self.area)
+        memory = int((tensors[:-1] + tensors[1:]).max())
+        return Costs(flops=int((weights * self.area).sum()), params=params, size=4 * params, memory=memory)
 
     def score(self, keep: Array) -> float:
         self.scored.append(tuple(keep.tolist()))
@@ -68,29 +70,34 @@ class Chain:
 
 @st.composite
 def problems(draw: st.DrawFn, *, reachable: bool = True) -> Problem:
-    """Any monotone cost: products of pairs of groups and of groups with themselves, offsets, any limits."""
-    count = draw(st.integers(1, 5))
+    """Any widths, any limits, any monotone cost: products of groups with each other and themselves, offsets, a peak."""
+    sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
+    count = len(sizes)
     groups = [
         GroupInfo(
             index=i,
             name=f"g{i}",
-            size=(size := draw(st.integers(1, 12))),
+            size=size,
             n=size,
             c=draw(st.integers(1, 9)),
             macs=draw(st.integers(0, 99)),
             multiple=draw(st.sampled_from([1, 1, 2, 4, 8])),
             minimum=draw(st.integers(0, 5)),
+            choices=draw(
+                st.just(()) | st.sets(st.integers(1, size)).map(lambda some, size=size: (*sorted(some - {size}), size))
+            ),
         )
-        for i in range(count)
+        for i, size in enumerate(sizes)
     ]
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     pairs = random.integers(0, 30, (2, count, count)) * (random.random((2, count, count)) < 0.5)
     single = random.integers(0, 30, (2, count))
     fixed = random.integers(0, 50, 2)
+    peaks = random.integers(0, 30, (4, count)) * (random.random((4, count)) < 0.5)
 
     def cost(keep: Array) -> Costs:
         flops, params = (int(keep @ pairs[r] @ keep + single[r] @ keep + fixed[r]) for r in range(2))
-        return Costs(flops, params, 4 * params)
+        return Costs(flops, params, 4 * params, int((peaks @ keep).max()))
 
     def between(low: int, high: int) -> int | None:
         value = draw(st.none() | st.integers(0 if not reachable else low, high))
@@ -98,9 +105,7 @@ def problems(draw: st.DrawFn, *, reachable: bool = True) -> Problem:
 
     largest = cost(np.array([g.size for g in groups]))
     least = cost(np.array([g.widths()[0] for g in groups]))
-    limits = Limits(
-        between(least.flops, largest.flops), between(least.params, largest.params), between(least.size, largest.size)
-    )
+    limits = Limits(**{key: between(least.of(key), largest.of(key)) for key in ("flops", "params", "size", "memory")})
     return Problem(
         groups=groups,
         limits=limits,

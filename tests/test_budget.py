@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from fractions import Fraction
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from amcc.budget import KEYS, Budget, Costs, Limits
 from amcc.errors import UsageError
 
-ORIGINAL = Costs(flops=125_485_706, params=853_018, size=3_412_072)
+ORIGINAL = Costs(flops=125_485_706, params=853_018, size=3_412_072, memory=196_608)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ ORIGINAL = Costs(flops=125_485_706, params=853_018, size=3_412_072)
         ("size=0.001GB", Limits(size=1_000_000)),
         ("size=5B", Limits(size=5)),
         ("size=7", Limits(size=7)),
+        ("memory=0.6", Limits(memory=117_964)),
+        ("memory=0.1MB", Limits(memory=100_000)),
         ("flops=0.5,size=2MB", Limits(flops=62_742_853, size=2_000_000)),
         (["flops=0.5", "params=0.25, size=2MB"], Limits(flops=62_742_853, params=213_254, size=2_000_000)),
     ],
@@ -47,9 +50,8 @@ def test_legal_forms(text: str | list[str], limits: Limits) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("flop=0.5", "unknown budget key 'flop' (the keys are flops, params, size)"),
-        ("latency=3ms", "latency is not possible yet (the keys are flops, params, size)"),
-        ("memory=0.6", "memory is not possible yet"),
+        ("flop=0.5", "unknown budget key 'flop' (the keys are flops, params, size, memory)"),
+        ("latency=3ms", "latency is not possible yet (the keys are flops, params, size, memory)"),
         ("flops", "not of the form key=value"),
         ("", "not of the form key=value"),
         ("flops=0.5,", "not of the form key=value"),
@@ -115,6 +117,7 @@ def test_limits_admit_and_measure() -> None:
     assert limits.admit(Costs(100, 10**9, 50))
     assert not limits.admit(Costs(101, 0, 0))
     assert not limits.admit(Costs(0, 0, 51))
+    assert not Limits(memory=10).admit(Costs(0, 0, 0, memory=11))
     assert limits.use(Costs(50, 0, 40)) == 0.8
     assert Limits().admit(Costs(1, 1, 1))
-    assert [ORIGINAL.of(key) for key in KEYS] == [ORIGINAL.flops, ORIGINAL.params, ORIGINAL.size]
+    assert [ORIGINAL.of(key) for key in KEYS] == [*astuple(ORIGINAL)]

@@ -19,6 +19,7 @@ from amcc.frontends.load import load
 from amcc.ir import Graph
 from amcc.passes.channels import Channels, analyze
 from amcc.passes.cost import CostModel, Costs, node_macs, parameter_count, weight_bytes
+from amcc.passes.memory import peak_activations
 from amcc.passes.rewrite import check_shapes, shrink
 from amcc.passes.shapes import infer
 from amcc.synthetic import synthetic
@@ -80,21 +81,26 @@ def check(model: onnx.ModelProto, path: Path, seed: int, *, exact: bool = False,
     return check_cut(path, channels, random_removal(channels, np.random.default_rng(seed)), seed)
 
 
+def counted(graph: Graph) -> Costs:
+    """What a graph costs."""
+    macs = sum(node_macs(graph).values())
+    return Costs(macs, parameter_count(graph), weight_bytes(graph), peak_activations(graph))
+
+
 def check_cut(path: Path, channels: Channels, removal: dict[int, np.ndarray], seed: int) -> float:
     """Cut these units and check shapes, costs and outputs; gives the share of MACs that went."""
-    graph, costs = channels.graph, CostModel(channels)
-    whole = Costs(sum(node_macs(graph).values()), parameter_count(graph), weight_bytes(graph))
-    assert costs.original == whole
+    graph, costs = channels.graph, CostModel(channels, memory=True)
+    assert costs.original == counted(graph)
     shrunk = shrink(channels, removal)
     check_shapes(shrunk)
-    found = Costs(sum(node_macs(shrunk).values()), parameter_count(shrunk), weight_bytes(shrunk))
+    found = counted(shrunk)
     assert costs.of_removal(removal) == found
     if costs.regular:
         keep = [g.size - len(removal.get(g.index, ())) for g in channels.groups]
         assert costs.costs(keep) == found
     certificate = certify(path, channels, removal, shrunk, seed=seed)
     assert certificate.error <= 1e-4 or certificate.error <= rounding(shrunk, seed), f"seed {seed}: {certificate}"
-    return 1 - found.flops / whole.flops
+    return 1 - found.flops / costs.original.flops
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -80,7 +80,8 @@ def test_states_lie_in_the_unit_cube(problem: Problem) -> None:
 
 def test_reduced_and_rest_follow_the_tightest_resource() -> None:
     chain = Chain(6)
-    for text, key in (("flops=0.3,params=0.9", "flops"), ("flops=0.9,params=0.2", "params"), ("size=0.5", "size")):
+    texts = {"flops=0.3,params=0.9": "flops", "flops=0.9,params=0.2": "params", "memory=0.4,size=0.5": "memory"}
+    for text, key in texts.items():
         assert chain.problem(text).tightest == key
     state = Environment(chain.problem("flops=0.9,params=0.2")).state(chain.sizes // 2, 5)
     half = np.append(chain.sizes[:5] // 2, chain.sizes[5])

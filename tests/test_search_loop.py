@@ -67,10 +67,11 @@ def test_without_losses_the_search_ends_with_trades() -> None:
     assert best["refine"].score > best["ddpg"].score
 
 
-def test_all_that_ran_is_recorded_and_the_best_is_shipped() -> None:
+@pytest.mark.parametrize("budget", ["flops=0.5,params=0.6", "memory=0.5,flops=0.6"])
+def test_all_that_ran_is_recorded_and_the_best_is_shipped(budget: str) -> None:
     seen: list[Record] = []
     chain = Chain(5)
-    problem = chain.problem("flops=0.5,params=0.6")
+    problem = chain.problem(budget)
     result = search(problem, "ddpg", episodes=24, seed=1, progress=seen.append)
     assert list(result.records) == seen
     assert [record.episode for record in seen] == list(range(24))

@@ -67,7 +67,7 @@ def test_lagrange_finds_the_optimum_of_small_problems() -> None:
     assert max(ratios) <= 1.6
 
 
-@pytest.mark.parametrize("budget", ["flops=0.5", "params=0.3", "flops=0.4,params=0.3"])
+@pytest.mark.parametrize("budget", ["flops=0.5", "params=0.3", "flops=0.4,params=0.3", "memory=0.5,flops=0.6"])
 def test_lagrange_leaves_nothing_to_pair_trades(budget: str) -> None:
     """No widening of one group paid for by narrowing another lowers the loss by more than 2%."""
     chain = Chain(9, seed=3, stage=3)

@@ -19,6 +19,7 @@ from amcc.budget import Costs
 from amcc.errors import OutputError, UsageError
 
 FORMAT = 1
+_ALWAYS = ("flops", "params", "size")
 _AGAIN = "delete the journal, or give another one, to begin anew"
 
 
@@ -47,7 +48,8 @@ class Record:
     def line(self) -> str:
         """The journal's line, without its end."""
         facts = {"episode": self.episode, "policy": self.policy, "keep": self.keep, "score": self.score}
-        return _json({**facts, "costs": asdict(self.costs), **({"probe": True} if self.probe else {})})
+        costs = {key: cost for key, cost in asdict(self.costs).items() if cost or key in _ALWAYS}
+        return _json({**facts, "costs": costs, **({"probe": True} if self.probe else {})})
 
 
 class Journal:

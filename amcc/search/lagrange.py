@@ -29,6 +29,7 @@ _ENOUGH = 0.998
 _NORM = 8
 _TRADES = 200
 _CANDIDATES = 8
+_CORNERED = 5
 
 
 def lagrange(problem: Problem, evenness: float = EVENNESS) -> Array:
@@ -107,24 +108,34 @@ def _use(problem: Problem, keep: Array, group: int, now: Costs) -> Array:
 
     A width enters a layer as its input, its output or both, so a cost is a polynomial in it of
     degree one, or two (`Problem.curved`): two or three exact costs give all of them, and the cost
-    as it is now is one. Several limits are joined by a norm that follows the tightest and still
+    as it is now is one. The peak of activations is a largest of such, and lines between five exact ones
+    stand in for it. Several limits are joined by a norm that follows the tightest and still
     falls when any other does.
     """
     widths = problem.widths[group]
     known = {int(keep[group]): now}
     tried = keep.copy()
-    for place in (0, -1, len(widths) // 2):
-        if len(known) < (3 if problem.curved[group] else 2) and int(widths[place]) not in known:
-            tried[group] = widths[place]
-            known[int(widths[place])] = problem.cost(tried)
-    limits = list(problem.limits.items())
-    uses = [
-        np.maximum(_through([(w, c.of(key) / max(limit, 1)) for w, c in known.items()], widths), 0.0)
-        for key, limit in limits
-    ]
+    enough = _CORNERED if problem.limits.memory is not None else 3 if problem.curved[group] else 2
+    for share in (0.0, 1.0, 0.5, 0.25, 0.75):
+        width = int(widths[round(share * (len(widths) - 1))])
+        if len(known) < enough and width not in known:
+            tried[group] = width
+            known[width] = problem.cost(tried)
+    uses = []
+    for key, limit in problem.limits.items():
+        points = {width: cost.of(key) / max(limit, 1) for width, cost in sorted(known.items())}
+        line = (
+            np.interp(widths, [*points], [*points.values()]) if key == "memory" else _through([*points.items()], widths)
+        )
+        uses.append(np.maximum(line, 0.0))
     if len(uses) == 1:
         return uses[0]
     return np.asarray(sum((use**_NORM for use in uses), np.zeros(len(widths))) ** (1 / _NORM))
+
+
+def _between(points: Sequence[tuple[int, float]], at: Array) -> Array:
+    """Straight lines from point to point."""
+    return np.asarray(np.interp(at, [x for x, _ in points], [value for _, value in points]))
 
 
 def _through(points: Sequence[tuple[int, float]], at: Array) -> Array:

@@ -34,6 +34,7 @@ class GroupInfo:
         macs: multiply-accumulates of the layers that the group reaches.
         multiple: a width is a multiple of this, or the whole group.
         minimum: the fewest units that must stay, at least 1.
+        choices: the widths, ascending and `size` the last, where they are no multiples.
     """
 
     index: int
@@ -48,14 +49,19 @@ class GroupInfo:
     macs: int = 0
     multiple: int = 1
     minimum: int = 1
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.multiple < 1:
             raise UsageError(f"group '{self.name}' has {self.size} units in multiples of {self.multiple}")
+        if self.choices and (self.choices[-1] != self.size or list(self.choices) != sorted({*self.choices})):
+            raise UsageError(f"group '{self.name}' of {self.size} units cannot have the widths {list(self.choices)}")
 
     def widths(self) -> Array:
         """The numbers of units that may stay, ascending: int64, ends with `size`, never empty."""
         least = max(1, self.minimum)
+        if self.choices:
+            return np.array([width for width in self.choices if width >= least or width == self.size], dtype=np.int64)
         first = -(-least // self.multiple) * self.multiple
         return np.append(np.arange(first, self.size, self.multiple, dtype=np.int64), np.int64(self.size))
 
@@ -157,14 +163,19 @@ class Problem:
         """Whether a keep meets every limit."""
         return self.limits.admit(self.cost(keep))
 
-    @cached_property
-    def _multiples(self) -> Array:
-        return np.array([group.multiple for group in self.groups], dtype=np.int64)
-
     def down(self, wanted: Array) -> Array:
         """The widest feasible keep nowhere above `wanted` (float [groups]), or the smallest width."""
-        rounded = np.floor(wanted / self._multiples).astype(np.int64) * self._multiples
-        return np.where(wanted >= self.full, self.full, np.maximum(rounded, self.smallest))
+        flat, starts, reach = self._by_group
+        asked = np.minimum(np.floor(wanted), self.full).astype(np.int64) + reach * np.arange(len(starts))
+        return np.asarray(flat[np.maximum(flat.searchsorted(asked, side="right") - 1, starts)] % reach)
+
+    @cached_property
+    def _by_group(self) -> tuple[Array, Array, int]:
+        """All widths one group after another, each group's far above the one before; where each begins; how far."""
+        reach = int(self.full.max(initial=0)) + 1
+        flat = np.concatenate([widths + reach * group for group, widths in enumerate(self.widths)])
+        starts = np.cumsum([0, *map(len, self.widths)])[:-1]
+        return flat, starts, reach
 
     def wider(self, group: int, width: int) -> int | None:
         """The next width above `width` that a group may take; None for the whole group."""
@@ -182,8 +193,6 @@ class Problem:
         if not missed:
             return
         wanted = ", ".join(f"{key}={limit}" for key, limit in missed)
-        reached = ", ".join(
-            f"{key}={self.floor.of(key)} ({self.floor.of(key) / max(self.original.of(key), 1):.4f} of the original)"
-            for key, _ in missed
-        )
+        least = {key: (self.floor.of(key), self.floor.of(key) / max(self.original.of(key), 1)) for key, _ in missed}
+        reached = ", ".join(f"{key}={n} ({share:.4f} of the original)" for key, (n, share) in least.items())
         raise BudgetError(f"{wanted} is out of reach: the smallest reachable is {reached}", hint=self.why or None)
