@@ -33,8 +33,6 @@ Confidence = Annotated[float, typer.Option("--confidence", help="Of --min-metric
 Minimise = Annotated[
     str, typer.Option("--minimise", help="Under --min-metric and --max-drop: flops, params, size or memory.")
 ]
-    str, typer.Option("--minimise", help="Under --min-metric and --max-drop: flops, params, size or memory.")
-]
 Data = Annotated[
     str | None,
     typer.Option("--data", help=".npz with input and label, folder of class folders, or module:function."),

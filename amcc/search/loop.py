@@ -225,5 +225,5 @@ def _header(problem: Problem, policy: Policy, episodes: int, seed: int, fingerpr
         "episodes": episodes,
         "seed": seed,
         "limits": dict(problem.limits.items()),
-        "widths": [[g.size, g.multiple, g.minimum] for g in problem.groups],
+        "widths": [[g.size, g.multiple, g.minimum, *g.choices] for g in problem.groups],
     }
