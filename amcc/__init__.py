@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from amcc import errors
 
 if TYPE_CHECKING:
-    from amcc.api import apply, bench, compile, inspect, load, pareto, plan, verify
+    from amcc.api import apply, bench, compare, compile, inspect, load, pareto, plan, verify
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "apply",
     "bench",
+    "compare",
     "compile",
     "errors",
     "inspect",

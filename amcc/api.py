@@ -1,4 +1,4 @@
-"""What users call: compile, pareto, plan, apply, verify, inspect, bench, load.
+"""What users call: compile, pareto, compare, plan, apply, verify, inspect, bench, load.
 
 `import amcc` offers the same functions. Nothing is written unless `out` is given.
 """
@@ -13,6 +13,7 @@ from amcc.artifacts import check_output, output_file
 from amcc.bench import Timing
 from amcc.bench import bench as _bench
 from amcc.budget import Budget
+from amcc.compare import Compared, compare
 from amcc.data import Spec
 from amcc.errors import InputError, UsageError
 from amcc.finals import last_round, winner
@@ -35,7 +36,21 @@ from amcc.target import CONFIDENCE, Target
 from amcc.verification import Verified
 from amcc.verification import verify as _verify
 
-__all__ = ["Pareto", "Result", "Verified", "apply", "bench", "compile", "inspect", "load", "pareto", "plan", "verify"]
+__all__ = [
+    "Compared",
+    "Pareto",
+    "Result",
+    "Verified",
+    "apply",
+    "bench",
+    "compare",
+    "compile",
+    "inspect",
+    "load",
+    "pareto",
+    "plan",
+    "verify",
+]
 
 
 def compile(

@@ -15,7 +15,7 @@ from amcc.errors import OutputError, UsageError
 from amcc.usercode import is_named
 
 TIMED = ("report.html", "summary.json")
-_MARKS = ("summary.json", "plan.json", "pareto.json")
+_MARKS = ("summary.json", "plan.json", "pareto.json", "compare.json")
 _ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space or give another -o"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or give another -o"),

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from amcc.cli_search import search_command
 from amcc.console import (
     MODEL,
     Budgets,
@@ -226,6 +227,9 @@ def pareto_command(
             print_front(found.front, [result.summary for result in found.results], found.folder, stdout())
 
 
+app.command("search")(search_command)
+
+
 @app.command("plan")
 def plan_command(
     model: Model,
@@ -401,8 +405,10 @@ def bench_command(
 
 
 @app.command("schema")
-def schema_command(name: Annotated[str, typer.Argument(help="ir, plan, summary or pareto.", metavar="NAME")]) -> None:
-    """Print the JSON Schema of `inspect --json`, plan.json, summary.json or pareto.json."""
+def schema_command(
+    name: Annotated[str, typer.Argument(help="ir, plan, summary, pareto or compare.", metavar="NAME")],
+) -> None:
+    """Print the JSON Schema of `inspect --json`, or of plan.json, summary.json, pareto.json or compare.json."""
     with answering():
         from amcc.schema import schema
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from amcc.charts import COLOURS, Plot, dot, legend, line
 from amcc.front import Front, Point
 from amcc.report import count, new_table, score, size
-from amcc.report_html import COLOURS, page, svg
+from amcc.report_html import page
 from amcc.summary import Measured, Summary
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from amcc.search import Record
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 640.0, 20.0, 300.0
 _SHIPPED, _FOUND, _UNIFORM, _ORIGINAL, _CLOUD = (*COLOURS[:3], "#0f172a", "#cbd5e1")
 
 
@@ -148,87 +147,40 @@ def _plot(front: Front, axis: _Axis) -> str:
     marks = [*shipped, *original, *axis.best, *axis.uniform]
     low, high = min(y for _, y in marks), max(y for _, y in marks)
     margin = 0.05 * (high - low) or 0.01
-    low, high = low - margin, high + margin
-    right = 1.05 * max(x for x, _ in marks)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across, up = x / right, (y - low) / (high - low)
-        return _LEFT + (_RIGHT - _LEFT) * across, _BOTTOM - (_BOTTOM - _TOP) * up
-
-    shapes = [_grid(front, axis, (low, high), right, at)]
-    shapes += (_dot(*at(x, y), 2, _CLOUD) for x, y in axis.cloud if low <= y <= high)
+    plot = Plot(
+        (0.0, 1.05 * max(x for x, _ in marks)),
+        (low - margin, high + margin),
+        axis.name,
+        axis.show,
+        lambda value: score(front.metric, value),
+    )
+    at = plot.at
+    shapes = [dot(*at(x, y), 2, _CLOUD) for x, y in axis.cloud if plot.up[0] <= y <= plot.up[1]]
     for series, colour in ((axis.uniform, _UNIFORM), (axis.best, _FOUND)):
-        shapes += [_line([at(x, y) for x, y in series], colour, dashed=True)]
-        shapes += (_dot(*at(x, y), 4, colour, hollow=True) for x, y in series)
-    shapes.append(_line([at(x, y) for x, y in [*shipped, *original]], _SHIPPED))
-    shapes += (_dot(*at(x, y), 5, _SHIPPED) for x, y in shipped)
-    shapes += (_dot(*at(x, y), 6, _ORIGINAL) for x, y in original)
+        shapes += [line([at(x, y) for x, y in series], colour, dashed=True)]
+        shapes += (dot(*at(x, y), 4, colour, hollow=True) for x, y in series)
+    shapes.append(line([at(x, y) for x, y in [*shipped, *original]], _SHIPPED))
+    shapes += (dot(*at(x, y), 5, _SHIPPED) for x, y in shipped)
+    shapes += (dot(*at(x, y), 6, _ORIGINAL) for x, y in original)
     for x, y in dict.fromkeys(shipped):
         names = ", ".join(p.asked for p, place in zip(front.points, shipped, strict=True) if place == (x, y))
         left, top = at(x, y)
         shapes.append(f'<text x="{left + 8:.1f}" y="{top + 14:.1f}">{escape(names)}</text>')
-    return svg(660, 345, f"{front.metric} against {axis.name}", "".join(shapes))
-
-
-def _grid(
-    front: Front,
-    axis: _Axis,
-    span: tuple[float, float],
-    right: float,
-    at: Callable[[float, float], tuple[float, float]],
-) -> str:
-    parts = []
-    for value in _ticks(*span):
-        _, y = at(0.0, value)
-        parts.append(
-            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_RIGHT}" y2="{y:.1f}" stroke="#e2e8f0"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(score(front.metric, value))}</text>'
-        )
-    for value in _ticks(0.0, right):
-        x, _ = at(value, span[0])
-        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{escape(axis.show(value))}</text>')
-    middle = (_LEFT + _RIGHT) / 2
-    parts.append(f'<text x="{middle:.1f}" y="{_BOTTOM + 38}" text-anchor="middle">{escape(axis.name)}</text>')
-    return "".join(parts)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round values from low to high."""
-    least = (high - low) / 5
-    unit = 10.0 ** math.floor(math.log10(least))
-    step = next(times * unit for times in (1, 2, 5, 10) if times * unit >= least * (1 - 1e-9))
-    return [place * step for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _dot(x: float, y: float, radius: float, colour: str, *, hollow: bool = False) -> str:
-    look = f'fill="white" stroke="{colour}" stroke-width="1.5"' if hollow else f'fill="{colour}"'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {look}/>'
-
-
-def _line(points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False) -> str:
-    if len(points) < 2:
-        return ""
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dashes = ' stroke-dasharray="4 3"' if dashed else ""
-    return f'<polyline points="{path}" fill="none" stroke="{colour}"{dashes}/>'
+    return plot.drawn(f"{front.metric} against {axis.name}", shapes)
 
 
 def _legend(front: Front) -> str:
     point = front.points[0]
     shipped = _quoted(point)
     entries = [
-        (_ORIGINAL, False, "original"),
-        (_SHIPPED, False, f"what is shipped, on {shipped.source}" if shipped else "what is shipped"),
-        (_FOUND, True, "the best plan as the search scored it: other samples, weights repaired in haste"),
+        (_ORIGINAL, "original"),
+        (_SHIPPED, f"what is shipped, on {shipped.source}" if shipped else "what is shipped"),
+        (_FOUND, "the best plan as the search scored it: other samples, weights repaired in haste"),
     ]
     if point.uniform is not None:
-        entries.append((_UNIFORM, True, "one ratio for all groups (uniform), scored in the same way"))
-    entries.append((_CLOUD, False, f"the other plans of the search ({front.evaluations} in all)"))
-    shapes = "".join(
-        f'{_dot(8, 12 + 18 * place, 4, colour, hollow=hollow)}<text x="20" y="{16 + 18 * place}">{escape(text)}</text>'
-        for place, (colour, hollow, text) in enumerate(entries)
-    )
-    return svg(760, 18 * len(entries) + 6, "what the marks are", shapes)
+        entries.append((_UNIFORM, "one ratio for all groups (uniform), scored in the same way"))
+    entries.append((_CLOUD, f"the other plans of the search ({front.evaluations} in all)"))
+    return legend(entries, hollow=(_FOUND, _UNIFORM))
 
 
 def _table(front: Front, summaries: Sequence[Summary]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from amcc.charts import MORE_COLOURS, svg
 from amcc.progress import Scored
 from amcc.report import count, free_sizes, named, rows, score
 from amcc.summary import GroupLine, GuaranteeLine, Measured, Summary
 
-COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#475569")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -74,7 +74,7 @@ def _bars(summary: Summary) -> str:
         shapes.append(
             f'<text x="0" y="{y + 14}">{escape(name)}</text>'
             f'<rect x="90" y="{y + 2}" width="420" height="16" fill="#e2e8f0"/>'
-            f'<rect x="90" y="{y + 2}" width="{width:.1f}" height="16" fill="{COLOURS[0]}"/>'
+            f'<rect x="90" y="{y + 2}" width="{width:.1f}" height="16" fill="{MORE_COLOURS[0]}"/>'
             f'<text x="{100 + max(width, 420):.0f}" y="{y + 14}">{escape(after)}</text>'
         )
     return svg(760, 26 * len(shapes), "costs after, as a share of before", "".join(shapes))
@@ -131,7 +131,7 @@ def _widths(groups: Sequence[GroupLine]) -> str:
         shapes.append(
             f'<text x="0" y="{y + 12}">{escape(label)}</text>'
             f'<rect x="250" y="{y + 2}" width="360" height="12" fill="#e2e8f0"/>'
-            f'<rect x="250" y="{y + 2}" width="{width:.1f}" height="12" fill="{COLOURS[2]}"/>'
+            f'<rect x="250" y="{y + 2}" width="{width:.1f}" height="12" fill="{MORE_COLOURS[2]}"/>'
             f'<text x="620" y="{y + 12}">{group.kept} of {group.size}'
             f"  ({count(group.macs.before)} to {count(group.macs.after)} MACs)</text>"
         )
@@ -173,7 +173,7 @@ def _search(name: str, episodes: Sequence[Scored]) -> str:
 
 
 def _colour(policies: Sequence[str], policy: str) -> str:
-    return COLOURS[policies.index(policy) % len(COLOURS)]
+    return MORE_COLOURS[policies.index(policy) % len(MORE_COLOURS)]
 
 
 def _run(summary: Summary) -> str:
@@ -187,11 +187,3 @@ def _run(summary: Summary) -> str:
     }
     lines = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in facts.items())
     return f'<table class="dim">{lines}</table>'
-
-
-def svg(width: int, height: int, title: str, content: str) -> str:
-    """A drawing of this size, in pixels."""
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
-        f"<title>{escape(title)}</title>{content}</svg>"
-    )

@@ -1,4 +1,4 @@
-"""The JSON Schemas of what amcc reads and writes: `amcc schema ir|plan|summary|pareto`."""
+"""The JSON Schemas of what amcc reads and writes: `amcc schema ir|plan|summary|pareto|compare`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _DOCUMENTS = {
     "plan": ("amcc.plan", "Plan"),
     "summary": ("amcc.summary", "Summary"),
     "pareto": ("amcc.front", "Front"),
+    "compare": ("amcc.comparison", "Comparison"),
 }
 NAMES = tuple(_DOCUMENTS)
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `amcc inspect --json`, `plan.json`, `summary.json` or `pareto.json`.
+    """The JSON Schema (draft 2020-12) of what `amcc inspect --json` prints, or of a file that amcc writes.
 
     Raises:
         UsageError: there is no such schema.

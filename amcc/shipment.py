@@ -64,7 +64,7 @@ def summarize(
     full = study.learned.statistics is not None
     return Summary(
         model=subject.name,
-        budget=_budget_lines(shipment),
+        budget=budget_lines(shipment),
         guarantee=shipment.guarantee,
         totals=_totals(subject.graph, final, shipment),
         metric=metric,
@@ -104,7 +104,8 @@ def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
     )
 
 
-def _budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
+def budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
+    """The parts of the budget, and what the plan reaches of each."""
     model = costs_of(shipment.study.subject, shipment.budget)
     before, after = model.original, model.of_removal(shipment.removal)
     limits = shipment.budget.resolve(before)

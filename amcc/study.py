@@ -95,12 +95,19 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
 
 
 def find(
-    study: Study, budget: Budget, journal: Path | None, *, ship_on_interrupt: bool, policy: Policy | None = None
+    study: Study,
+    budget: Budget,
+    journal: Path | None,
+    *,
+    ship_on_interrupt: bool,
+    policy: Policy | None = None,
+    known: dict[tuple[int, ...], float] | None = None,
 ) -> SearchResult:
     """Run the search.
 
     Args:
         policy: in place of the one that the settings name.
+        known: scores of plans that are known already; those of this search are added.
 
     Raises:
         BudgetError: the budget is out of reach.
@@ -121,6 +128,7 @@ def find(
                 journal=journal,
                 fingerprint=_search_hash(study, budget) if journal else "",
                 progress=observer.episode,
+                known=known,
             )
         except SearchInterrupted as stopped:
             if not ship_on_interrupt or stopped.result is None:

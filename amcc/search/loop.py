@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ class SearchResult:
     Attributes:
         best: the first episode of the highest score whose plan fits.
         records: every episode, in order.
+        scoring: seconds that this run waited for scores.
     """
 
     best: Record
     records: tuple[Record, ...]
+    scoring: float = field(default=0.0, compare=False)
 
     @property
     def fitting(self) -> tuple[Record, ...]:
@@ -82,6 +85,7 @@ def search(
     fingerprint: str = "",
     progress: Callable[[Record], None] | None = None,
     scores_of: ScoresOf | None = None,
+    known: dict[tuple[int, ...], float] | None = None,
 ) -> SearchResult:
     """Search for the plan that fits and scores best.
 
@@ -98,6 +102,7 @@ def search(
         progress: called after each episode, replayed ones included.
         scores_of: gives the scores of some plans, in their order; by default the problem's `score` of one after
             another.
+        known: scores of plans that are known already; those of this search are added.
 
     Raises:
         BudgetError: no plan fits.
@@ -117,7 +122,7 @@ def search(
             if journal
             else None
         )
-        run = _Run(problem, log, progress, scores_of or problem.scores)
+        run = _Run(problem, log, progress, scores_of or problem.scores, {} if known is None else known)
         play = chosen.play(problem, episodes=episodes, seed=np.random.SeedSequence(seed))
         try:
             plans = next(play)
@@ -140,14 +145,20 @@ class _Run:
     """The episodes so far."""
 
     def __init__(
-        self, problem: Problem, log: Journal | None, progress: Callable[[Record], None] | None, scores_of: ScoresOf
+        self,
+        problem: Problem,
+        log: Journal | None,
+        progress: Callable[[Record], None] | None,
+        scores_of: ScoresOf,
+        known: dict[tuple[int, ...], float],
     ) -> None:
         self.problem = problem
         self.log = log
         self.progress = progress
         self.scores_of = scores_of
         self.records: list[Record] = []
-        self._scores: dict[tuple[int, ...], float] = {}
+        self.scoring = 0.0
+        self._scores = known
 
     def finish(self, plans: Round) -> Scores:
         """Score a round, write its plans down in their order, and give their scores back."""
@@ -158,16 +169,18 @@ class _Run:
         fresh = plans[len(past) :]
         costs = [self._checked(proposal) for proposal in fresh]
         unknown = {_key(proposal): proposal.keep for proposal in fresh if _key(proposal) not in self._scores}
+        began = time.perf_counter()
         with closing(self.scores_of([keep.copy() for keep in unknown.values()])) as scores:
             for proposal, cost in zip(fresh, costs, strict=True):
                 self._take(self._scored(proposal, cost, scores))
+        self.scoring += time.perf_counter() - began
         return tuple(record.score for record in self.records[first:])
 
     def result(self) -> SearchResult | None:
         fitting = [record for record in self.records if not record.probe]
         if not fitting:
             return None
-        return SearchResult(max(fitting, key=lambda record: record.score), tuple(self.records))
+        return SearchResult(max(fitting, key=lambda record: record.score), tuple(self.records), self.scoring)
 
     def _take(self, record: Record) -> None:
         self._scores[record.keep] = record.score
