@@ -51,6 +51,8 @@ def summary_lines(summary: Summary) -> list[str]:
                 f"[bold]{metric.name:<12}[/] {_measured(metric.name, measured)} "
                 f"on the {name} split: {_plain(measured.source)}"
             )
+    if summary.policies:
+        lines.append(f"[bold]found by[/]     {_plain(found_by(summary))}")
     certificate = summary.certificate
     verdict = "passed" if certificate.passed else "[red]FAILED[/]"
     lines.append(
@@ -152,6 +154,19 @@ def size(number: int) -> str:
 def score(name: str, value: float) -> str:
     """A metric's value: top-1 in percent."""
     return f"{100 * value:.2f}%" if name == "top1" else f"{value:.4f}"
+
+
+def found_by(summary: Summary) -> str:
+    """Who found the plan that is shipped, and how far it is ahead of the best plan of each other policy."""
+    final: list[str] = []
+    searched: list[str] = []
+    for line in summary.policies:
+        ahead = line.margin if line.final_margin is None else line.final_margin
+        if not line.shipped and ahead is not None:
+            text = f"{score(summary.metric.name, ahead)} over {line.policy}"
+            (searched if line.final_margin is None else final).append(text)
+    parts = [("in the last round", final), ("in the search", searched)]
+    return "; ".join([summary.policy, *(f"{where} {', '.join(texts)}" for where, texts in parts if texts)])
 
 
 def free_sizes(summary: Summary, line: FreeLine) -> str:

@@ -39,6 +39,7 @@ def html(summary: Summary, episodes: Sequence[Scored] = ()) -> str:
         "<h2>Widths</h2>",
         _widths(summary.groups),
         *(("<h2>Search</h2>", _search(summary.metric.name, episodes)) if episodes else ()),
+        *((_policies(summary),) if summary.policies else ()),
         "<h2>Run</h2>",
         _run(summary),
     ]
@@ -170,6 +171,26 @@ def _search(name: str, episodes: Sequence[Scored]) -> str:
     )
     best_line = f'<polyline points="{" ".join(line)}" fill="none" stroke="#94a3b8"/>'
     return svg(760, 264, "score by episode, and the best so far", best_line + dots + axes + legend)
+
+
+def _policies(summary: Summary) -> str:
+    """Who found what, and how far what is shipped is ahead."""
+    heads = ("policy", "evaluations", "best", "shipped is ahead by", "best, repaired, in the last round", "ahead by")
+    name, lines = summary.metric.name, []
+    for line in summary.policies:
+        numbers = (line.score, line.margin, line.final, line.final_margin)
+        best, margin, final, ahead = ("" if number is None else score(name, number) for number in numbers)
+        cells = (
+            line.policy + (" (shipped)" if line.shipped else ""),
+            str(line.evaluations),
+            best,
+            margin,
+            final,
+            ahead,
+        )
+        lines.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
 def _colour(policies: Sequence[str], policy: str) -> str:

@@ -127,18 +127,32 @@ def budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
 
 
 def _policies(shipment: Shipment) -> tuple[PolicyLine, ...]:
-    if shipment.search is None:
+    found = shipment.search
+    if found is None:
         return ()
-    records = shipment.search.records
-    return tuple(
-        PolicyLine(
-            policy=name,
-            score=best.score,
-            evaluations=sum(record.policy == name for record in records),
-            shipped=name == shipment.policy,
+    finals = {finalist.record.keep: finalist.score for finalist in shipment.finalists}
+    keep = tuple(len(order) - len(shipment.removal.get(g, ())) for g, order in enumerate(shipment.study.learned.orders))
+    searched = next((record.score for record in found.fitting if record.keep == keep), None)
+    lines = []
+    for name in dict.fromkeys(record.policy for record in found.records):
+        best = found.by_policy.get(name)
+        score, final = (None, None) if best is None else (best.score, finals.get(best.keep))
+        lines.append(
+            PolicyLine(
+                policy=name,
+                score=score,
+                final=final,
+                margin=_ahead(searched, score),
+                final_margin=_ahead(finals.get(keep), final),
+                evaluations=sum(record.policy == name for record in found.records),
+                shipped=name == shipment.policy,
+            )
         )
-        for name, best in shipment.search.by_policy.items()
-    )
+    return tuple(lines)
+
+
+def _ahead(shipped: float | None, other: float | None) -> float | None:
+    return None if shipped is None or other is None else shipped - other
 
 
 def group_lines(channels: Channels, removal: Removal) -> tuple[GroupLine, ...]:

@@ -95,10 +95,22 @@ class CertificateLine(Document):
 
 
 class PolicyLine(Document):
-    """What one policy reached."""
+    """What one policy reached, and how far the plan that is shipped is ahead of it.
+
+    Attributes:
+        score: of its best plan, as the search scored it; None where nothing that it proposed fits.
+        final: of that plan in the last round, repaired; None where it was not in it.
+        margin: what the shipped plan has more, as the search scored both; below 0 where only the last round prefers it.
+        final_margin: the same in the last round.
+        evaluations: plans that it proposed.
+        shipped: it proposed the plan that is shipped.
+    """
 
     policy: str
     score: float | None
+    final: float | None = None
+    margin: float | None = None
+    final_margin: float | None = None
     evaluations: Count
     shipped: bool
 

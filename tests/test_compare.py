@@ -250,3 +250,22 @@ def test_spread() -> None:
     assert spread.spread == pytest.approx(float(np.std([1, 2, 4], ddof=1)))
     assert (spread.least, spread.most) == (1.0, 4.0)
     assert Spread.of([3.0]) == Spread(mean=3.0, spread=0.0, least=3.0, most=3.0)
+
+
+def test_a_compilation_says_how_far_its_plan_is_ahead_of_every_policy(tmp_path: Path) -> None:
+    options = {key: ALL[key] for key in ("budget", "data", "calib", "calib_samples", "eval_samples", "threads", "seed")}
+    result = amcc.compile(DIGITS / "model.onnx", search="refine", episodes=12, out=tmp_path / "o", **options)
+    summary = result.summary
+    lines = [json.loads(line) for line in (tmp_path / "o" / "journal.jsonl").read_text().splitlines()[1:]]
+    kept = [group.kept for group in summary.groups]
+    shipped = next(line["score"] for line in lines if line["keep"] == kept)
+    finals = {final.episode: final.score for final in summary.finalists}
+    assert [line.policy for line in summary.policies if line.shipped] == [summary.policy]
+    for line in summary.policies:
+        best = max((one for one in lines if one["policy"] == line.policy), key=lambda one: one["score"])
+        assert (line.score, line.margin) == (best["score"], shipped - best["score"])
+        same = [finals[one["episode"]] for one in lines if one["keep"] == best["keep"] and one["episode"] in finals]
+        assert line.final == (same[0] if same else None)
+        assert line.final_margin == (summary.finalists[0].score - same[0] if same else None)
+        assert line.final_margin is None or line.final_margin >= 0
+    assert sum(line.final is not None for line in summary.policies) >= 2

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from amcc.progress import Clock, Silent, Terminal
-from amcc.report import count, print_summary, size
+from amcc.report import count, found_by, print_summary, size
 from amcc.report_html import html
 from amcc.schema import schema
 from amcc.summary import (
@@ -46,7 +46,14 @@ def summary(**changes: object) -> Summary:
         metric=MetricLine(name="top1", search=measured, report=measured),
         certificate=CertificateLine(error=1e-7, tolerance=1e-4, outputs={"logits": 1e-7}, seed=0, passed=True),
         groups=(GroupLine(name="conv[1]", size=16, kept=8, consumers=("a", "b", "c"), macs=half),),
-        policies=(PolicyLine(policy="ddpg", score=0.9, evaluations=3, shipped=True),),
+        policies=(
+            PolicyLine(policy="ddpg", score=0.9, final=0.92, margin=0.0, final_margin=0.0, evaluations=3, shipped=True),
+            PolicyLine(
+                policy="refine", score=0.91, final=0.9, margin=-0.01, final_margin=0.02, evaluations=3, shipped=False
+            ),
+            PolicyLine(policy="uniform", score=0.7, margin=0.2, evaluations=1, shipped=False),
+            PolicyLine(policy="greedy", score=None, evaluations=2, shipped=False),
+        ),
         policy="ddpg",
         recover="full",
         calibration="calibration part",
@@ -85,6 +92,17 @@ def test_the_terminal_shows_everything_asked_for() -> None:
         "<synthetic>",
     ):
         assert part in text
+
+
+def test_who_found_the_plan_and_by_how_much_it_is_ahead() -> None:
+    one = summary()
+    one = one.model_copy(update={"metric": one.metric.model_copy(update={"name": "top1"})})
+    line = "ddpg; in the last round 2.00% over refine; in the search 20.00% over uniform"
+    assert found_by(one) == line
+    assert line in shown(one)
+    page = html(one)
+    for cell in ("<td>ddpg (shipped)</td>", "<td>-1.00%</td>", "<td>2.00%</td>", "<td>20.00%</td>", "<td>greedy</td>"):
+        assert cell in page
 
 
 def test_a_failed_certificate_cannot_be_missed() -> None:
