@@ -16,6 +16,9 @@ class Live:
         order: the nodes in the order in which they run.
         stops: positions in that order.
         samples: chunks of inputs.
+
+    Attributes:
+        alive: for each stop the values made before it that it or a later node reads.
     """
 
     def __init__(
@@ -26,7 +29,7 @@ class Live:
         samples: Sequence[Mapping[str, Array]],
         threads: int,
     ) -> None:
-        self._alive = frontiers(graph, order, stops)
+        self.alive = frontiers(graph, order, stops)
         self._values = [dict(sample) for sample in samples]
         self._threads = threads
 
@@ -39,7 +42,7 @@ class Live:
         """
         from amcc.backends.runtime import Session
 
-        alive, held = self._alive[stop], set(self._values[0])
+        alive, held = self.alive[stop], set(self._values[0])
         missing = sorted((alive | set(needed)) - held - set(graph.params))
         session = Session(sub_graph(graph, sorted(held), missing), threads=self._threads) if missing else None
         for values in self._values:
