@@ -103,7 +103,8 @@ def compile(
         lock: parameters, nodes or values whose channels all stay.
         exact: cut no channels whose removal changes what others hold (those behind a LayerNorm, say).
         min_keep: of every group at least this share (below 1) or this many units stay.
-        recover: `"full"` or `"none"`, which ships pure slices of the original weights.
+        recover: `"full"`; `"layers"`, which fits each layer by itself and no blocks; or `"none"`, which ships
+            pure slices of the original weights.
         out: folder for the artifacts; a search's journal lies beside it and is gone on with.
         fresh: throw away a journal instead.
         ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far.

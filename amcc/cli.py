@@ -300,7 +300,7 @@ def apply_command(
     preprocess: Preprocess = None,
     metric: Metric = None,
     recover: Annotated[
-        str | None, typer.Option("--recover", help="full or none; by default full where data are given.")
+        str | None, typer.Option("--recover", help="full, layers or none; by default full where data are given.")
     ] = None,
     seed: Seed = 0,
     emit: Emit = None,

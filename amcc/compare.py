@@ -244,7 +244,7 @@ def _comparison(
         rivals=tuple(_rival(name, scores[name], scores[ranked[0]].mean, plays[name]) for name in ranked),
         evaluations=len({record.keep for one in searches for record in one.found.records}),
         groups=tuple(Grouped(name=group.name, size=group.size) for group in subject.channels.groups),
-        recover="full" if study.learned.statistics is not None else "none",
+        recover="layers" if study.learned.statistics is not None else "none",
         versions=versions(),
         inputs={"model": subject.sha256, **{name: part.sha256 for name, part in data.items()}},
         warnings=tuple(study.notes.texts),

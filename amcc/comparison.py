@@ -137,7 +137,7 @@ class Comparison(Filed):
     rivals: tuple[Rival, ...]
     evaluations: Count
     groups: tuple[Grouped, ...]
-    recover: Literal["full", "none"]
+    recover: Literal["full", "layers", "none"]
     versions: dict[str, str]
     inputs: dict[str, str]
     warnings: tuple[str, ...]

@@ -67,7 +67,7 @@ Exact = Annotated[
 MinKeep = Annotated[
     float, typer.Option("--min-keep", help="Of every group keep this share (below 1) or this many units.")
 ]
-Recover = Annotated[str, typer.Option("--recover", help="full, or none for pure slices of the weights.")]
+Recover = Annotated[str, typer.Option("--recover", help="full; layers, without blocks; none: pure slices.")]
 Emit = Annotated[list[str] | None, typer.Option("--emit", help="onnx, torch; by default whatever is possible.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write; by default MODEL.amcc.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that is already there.")]

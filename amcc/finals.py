@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from amcc.ir import Graph
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
-from amcc.passes.cost import CostModel
+from amcc.passes.cost import CostModel, node_macs
 from amcc.search import SearchResult
 from amcc.search.journal import Record
 from amcc.stages import candidate
@@ -23,6 +23,11 @@ from amcc.study import Study
 FINALISTS = 4
 _MACS = 3 * 10**12
 """A last round repairs as many plans as stay below so many multiply-accumulates."""
+
+_BLOCK_MACS = 10**13
+"""Block reconstruction stays below so many multiply-accumulates, gradients counted as two."""
+
+_FEWEST_EPOCHS = 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def winner(finalists: tuple[Finalist, ...], found: SearchResult) -> Record:
 
 
 def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> Graph:
-    """What is shipped: the better of the reconstructed and the repaired network, by the search's score.
+    """What is shipped: of the reconstructed, the repaired and the network fitted block by block, the best.
+
+    They are compared by the search's score; where it does not tell them apart the later one is taken.
 
     Args:
         repaired: the repaired one, where it is known.
@@ -91,13 +98,30 @@ def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> 
     quick = candidate(study.subject, study.learned, removal)
     if study.learned.statistics is None:
         return quick
-    from amcc.passes.recovery import repair
+    from amcc.passes.recovery import reconstruct_blocks, repair
 
-    if repaired is None:
-        inputs = study.splits.calibration.inputs
-        repaired = repair(study.subject.channels, removal, quick, inputs, seed=study.settings.seed)
-    score = study.evaluator.score
-    return repaired if score(repaired) >= score(quick) else quick
+    channels, inputs, seed = study.subject.channels, study.splits.calibration.inputs, study.settings.seed
+    with study.clock.phase("repair", "repairing front to back"):
+        if repaired is None:
+            repaired = repair(channels, removal, quick, inputs, seed=seed)
+        tried = [quick, repaired]
+    if epochs := _epochs(study, repaired):
+        with study.clock.phase("blocks", "fitting blocks together"):
+            tried.append(reconstruct_blocks(channels, removal, repaired, inputs, seed=seed, epochs=epochs))
+    scores = [study.evaluator.score(graph) for graph in tried]
+    return max(zip(scores, range(len(tried)), tried, strict=True))[2]
+
+
+def _epochs(study: Study, repaired: Graph) -> int:
+    """How often block reconstruction goes over the samples: fewer times for large networks, or not at all."""
+    from amcc.passes.recovery.blocks import EPOCHS
+
+    samples = study.splits.calibration
+    if study.settings.recover != "full" or samples.synthetic:
+        return 0
+    macs = 3 * sum(node_macs(repaired).values()) * len(samples)
+    epochs = min(EPOCHS, _BLOCK_MACS // max(macs, 1))
+    return epochs if epochs >= _FEWEST_EPOCHS else 0
 
 
 def places(study: Study) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from amcc.errors import UsageError
 
-Recover = Literal["full", "none"]
+Recover = Literal["full", "layers", "none"]
 Artifact = Literal["onnx", "torch"]
 
 EPISODES = 200
@@ -30,7 +30,8 @@ class Settings:
         lock: names of parameters, nodes or values whose channels all stay.
         exact: cut no channels whose removal changes what others hold (those behind a LayerNorm, say).
         min_keep: of every group at least so much stays: a share below 1, else a number of units.
-        recover: `"none"` ships pure slices of the original weights.
+        recover: `"layers"` repairs by linear algebra alone, layer by layer; `"none"` ships pure slices of the
+            original weights.
         metric: see `amcc.metric`; None for top-1 with labels, else fidelity.
         emit: what to write; None for everything that the network can be written as.
         threads: of ONNX Runtime, 0 for all cores.
@@ -63,7 +64,7 @@ class Settings:
         if not self.min_keep >= 0:
             raise UsageError(f"{self.min_keep} is not a share or a number of units", where="--min-keep")
         if self.recover not in get_args(Recover):
-            raise UsageError(f"'{self.recover}' is not full or none", where="--recover")
+            raise UsageError(f"'{self.recover}' is not full, layers or none", where="--recover")
 
     def multiple(self, size: int) -> int:
         """The multiple for a group of this many units."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from amcc.passes.channels import Channels, Group, Removal
 from amcc.passes.cost import CostModel, parameter_count, weight_bytes
 from amcc.passes.memory import peak_activations
 from amcc.search import SearchResult
+from amcc.settings import Recover
 from amcc.stages import costs_of, within_reach
 from amcc.study import Study
 from amcc.summary import (
@@ -82,7 +84,7 @@ def summarize(
             FinalistLine(policy=f.record.policy, episode=f.record.episode, score=f.score, samples=f.samples)
             for f in shipment.finalists
         ),
-        recover="full" if full else "none",
+        recover=cast(Recover, settings.recover) if full else "none",
         calibration=splits.calibration.source if full else None,
         within_reach=round(within_reach(subject.channels), 6),
         seed=settings.seed,

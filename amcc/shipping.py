@@ -120,9 +120,7 @@ def _recovered(shipment: Shipment, pure: Graph) -> Graph:
         return pure
     if shipment.graph is not None:
         return shipment.graph
-    with study.clock.phase("repair", "repairing front to back"):
-        repaired = shipment.finalists[0].graph if shipment.finalists else None
-        return recovered(study, shipment.removal, repaired)
+    return recovered(study, shipment.removal, shipment.finalists[0].graph if shipment.finalists else None)
 
 
 def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tuple[Graph | None, tuple[FreeLine, ...]]:

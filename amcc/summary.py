@@ -252,7 +252,7 @@ class Summary(Filed):
     policies: tuple[PolicyLine, ...]
     policy: str
     finalists: tuple[FinalistLine, ...] = ()
-    recover: Literal["full", "none"]
+    recover: Literal["full", "layers", "none"]
     calibration: str | None
     within_reach: float
     seed: int

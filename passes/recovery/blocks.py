@@ -45,7 +45,7 @@ BATCH = 64
 RATE = 0.01
 """Adam's rate at the start, in units of the root mean square of the weights; it falls to zero along a cosine."""
 
-FEWEST, MOST = 2, 8
+FEWEST, MOST = 4, 8
 """Linear operators of a block."""
 
 HELD_OUT = 8
@@ -228,7 +228,12 @@ class _Descent:
     """
 
     def __init__(
-        self, module: nn.Module, weights: Sequence[Tensor], x: Sequence[Array], y: Sequence[Array], random: np.random.Generator
+        self,
+        module: nn.Module,
+        weights: Sequence[Tensor],
+        x: Sequence[Array],
+        y: Sequence[Array],
+        random: np.random.Generator,
     ) -> None:
         import torch
 
@@ -259,7 +264,7 @@ class _Descent:
                     for group in optimizer.param_groups:
                         group["lr"] = group["rate"] * (1 + math.cos(math.pi * step / steps)) / 2
                     optimizer.zero_grad()
-                    self._loss(order[start : start + BATCH]).backward()
+                    self._loss(order[start : start + BATCH]).backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     step += 1
                 error = self._error()
