@@ -66,10 +66,10 @@ def test_blocks_gain_on_other_samples() -> None:
 
 
 def test_same_seed_same_bytes() -> None:
-    channels = residual()
-    removal, before = repaired(channels, images(64))
+    channels = channels_of(chain(5, pooled=False))
+    removal, before = repaired(channels, images(256))
     one, two, other = (
-        reconstruct_blocks(channels, removal, before, images(64), seed=seed, epochs=2) for seed in (0, 0, 1)
+        reconstruct_blocks(channels, removal, before, images(256), seed=seed, epochs=4) for seed in (0, 0, 1)
     )
     assert all(np.array_equal(one.params[name], two.params[name]) for name in one.params)
     assert any(not np.array_equal(one.params[name], other.params[name]) for name in one.params)
@@ -104,8 +104,8 @@ def test_what_pytorch_cannot_run_is_left_as_it_is() -> None:
     }
     made = model(nodes, {"x": ["n", 3, 8, 8]}, ["out"], weights)
     channels = channels_of(made)
-    removal, before = repaired(channels, images(64))
-    after = reconstruct_blocks(channels, removal, before, images(64), epochs=3)
+    removal, before = repaired(channels, images(256))
+    after = reconstruct_blocks(channels, removal, before, images(256))
     assert not np.array_equal(after.params["w1"], before.params["w1"])
     assert np.array_equal(after.params["v"], before.params["v"])
     assert np.array_equal(after.params[f"w{2 * FEWEST - 1}"], before.params[f"w{2 * FEWEST - 1}"])
