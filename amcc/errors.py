@@ -8,6 +8,7 @@
     │   ├── DataError             2   calibration or evaluation data, metric functions
     │   └── PlanError             2   a plan that is broken or belongs to another model
     ├── OutputError               2   the output folder cannot be written
+    ├── WorkerError               2   workers cannot be started, or die again and again
     ├── BudgetError               3   the budget cannot be reached
     ├── VerificationError         4   a rewrite broke a law: a fault of amcc, never of the user
     └── Interrupted               130 stopped by the user, journal kept
@@ -70,6 +71,12 @@ class PlanError(InputError):
 
 class OutputError(AmccError):
     """The result cannot be written."""
+
+    exit_code = 2
+
+
+class WorkerError(AmccError):
+    """Workers cannot be started, or die again and again."""
 
     exit_code = 2
 
