@@ -83,6 +83,8 @@ def compile(
     calib_samples: int = CALIB_SAMPLES,
     eval_samples: int = EVAL_SAMPLES,
     threads: int = 0,
+    workers: int | None = None,
+    ray: str | None = None,
     ship_on_interrupt: bool = False,
     observer: Observer | None = None,
 ) -> Result:
@@ -107,12 +109,16 @@ def compile(
             pure slices of the original weights.
         out: folder for the artifacts; a search's journal lies beside it and is gone on with.
         fresh: throw away a journal instead.
+        threads: of ONNX Runtime, 0 for all cores; of each worker, 0 for its share of them.
+        workers: processes that score plans side by side; the result does not depend on them.
+        ray: do so on a Ray cluster, at an address as `ray.init` takes it, or on one started here, `"local"`.
         ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far.
 
     Raises:
         BudgetError: the budget is out of reach, nothing can be pruned, or no plan was shown to keep the guarantee.
         VerificationError: the result failed its certificate; nothing is written.
         InputError, UsageError, OutputError: what was given cannot be used.
+        WorkerError: workers cannot be started, or die again and again.
         Interrupted: Ctrl-C during the search.
     """
     target = Target.parse(min_metric, max_drop, confidence, minimise)
@@ -132,6 +138,8 @@ def compile(
         calib_samples=calib_samples,
         eval_samples=eval_samples,
         threads=threads,
+        workers=workers,
+        ray=ray,
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -142,15 +150,16 @@ def compile(
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     if target is not None:
-        with level_journals(journal, fresh=fresh):
+        with study, level_journals(journal, fresh=fresh):
             kept = guarantee(study, target, journal, ship_on_interrupt=ship_on_interrupt)
             removal = subject.channels.removal(kept.record.keep, study.learned.orders)
             policy, seen = kept.record.policy, kept.search
             shipment = Shipment(study, removal, kept.budget, policy, seen, graph=kept.graph, guarantee=kept.line)
             with joined(journal):
                 return ship(shipment, folder, force=force)
-    found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
-    finalists = last_round(study, found)
+    with study:
+        found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
+        finalists = last_round(study, found)
     best = winner(finalists, found)
     removal = subject.channels.removal(best.keep, study.learned.orders)
     return ship(Shipment(study, removal, asked, best.policy, found, finalists), folder, force=force)
@@ -192,6 +201,8 @@ def plan(
     calib_samples: int = CALIB_SAMPLES,
     eval_samples: int = EVAL_SAMPLES,
     threads: int = 0,
+    workers: int | None = None,
+    ray: str | None = None,
     ship_on_interrupt: bool = False,
     observer: Observer | None = None,
 ) -> Plan:
@@ -210,6 +221,8 @@ def plan(
         calib_samples=calib_samples,
         eval_samples=eval_samples,
         threads=threads,
+        workers=workers,
+        ray=ray,
     )
     file = None if out is None else Path(out)
     if file is not None:
@@ -218,9 +231,9 @@ def plan(
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
     check_reachable(subject, asked, settings)
-    study = prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes)
-    found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
-    best = winner(last_round(study, found), found)
+    with prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes) as study:
+        found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
+        best = winner(last_round(study, found), found)
     removal = subject.channels.removal(best.keep, study.learned.orders)
     pure = shrink(subject.channels, removal)
     facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}

@@ -77,7 +77,14 @@ InputShapes = Annotated[
 ]
 CalibSamples = Annotated[int | None, typer.Option("--calib-samples", help="Samples for recovery, at most.")]
 EvalSamples = Annotated[int | None, typer.Option("--eval-samples", help="Samples the search scores, at most.")]
-Threads = Annotated[int, typer.Option("--threads", help="Of ONNX Runtime; 0 for all cores.")]
+Threads = Annotated[
+    int, typer.Option("--threads", help="Of ONNX Runtime; 0 for all cores, shared out among --workers.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes that score plans side by side.")]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", help="Workers on a Ray cluster: its address, auto, or local for one started here."),
+]
 ShipOnInterrupt = Annotated[
     bool, typer.Option("--ship-on-interrupt", help="Ctrl-C ends the search and ships the best plan so far.")
 ]

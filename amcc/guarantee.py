@@ -192,7 +192,7 @@ class _Explorer:
         self.study, self.target = study, target
         self._scout, self._guarded, self._journal = scout, guarded, journal
         whole = Budget.parse(f"{target.minimise}=1")
-        self.problem = problem_of(study.subject, study.learned, whole, study.settings, study.evaluator.score)
+        self.problem = problem_of(study.subject, study.learned, whole, study.settings, study.scorer)
         self.levels: list[Level] = []
 
     def explore(self) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,7 +77,7 @@ class Evaluator:
     ) -> None:
         self.data = data
         self._threads = threads
-        self._runner = runner or self._session
+        self._runner = runner
         self._graph, self._how = graph, batching(graph)
         self._batch = _batch_size(graph)
         self._names: tuple[str, ...] | None = None
@@ -88,14 +89,22 @@ class Evaluator:
         """The metric of a candidate that has the original's inputs and outputs."""
         return self.measure(self.outputs(graph), self.data.labels)
 
-    def _session(self, graph: Graph) -> Runner:
+    def on(self, threads: int) -> Evaluator:
+        """The same with another number of threads."""
+        other = copy(self)
+        other._threads = threads
+        return other
+
+    def _running(self, graph: Graph) -> Runner:
+        if self._runner is not None:
+            return self._runner(graph)
         from amcc.backends.runtime import Session
 
         return Session(graph, threads=self._threads)
 
     def outputs(self, graph: Graph) -> dict[str, Array]:
         """Outputs of a candidate, samples first: those that can be joined for the original, or else all."""
-        runner = self._runner(graph)
+        runner = self._running(graph)
         parts = self._parts(runner, self._batch)
         joined = self._joined(parts)
         least = max(self._how.size, 1)

@@ -74,6 +74,8 @@ def pareto(
     calib_samples: int = CALIB_SAMPLES,
     eval_samples: int = EVAL_SAMPLES,
     threads: int = 0,
+    workers: int | None = None,
+    ray: str | None = None,
     ship_on_interrupt: bool = False,
     observer: Observer | None = None,
 ) -> Pareto:
@@ -89,6 +91,7 @@ def pareto(
         BudgetError: a budget is out of reach, or nothing can be pruned.
         VerificationError: a result failed its certificate; nothing is written.
         InputError, UsageError, OutputError: what was given cannot be used.
+        WorkerError: workers cannot be started, or die again and again.
         Interrupted: Ctrl-C during the search.
     """
     asked = _asked(budgets, resource)
@@ -107,6 +110,8 @@ def pareto(
         calib_samples=calib_samples,
         eval_samples=eval_samples,
         threads=threads,
+        workers=workers,
+        ray=ray,
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -119,11 +124,12 @@ def pareto(
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     _check_reachable(
         rungs,
-        lambda budget: problem_of(subject, study.learned, budget, settings, lambda graph: 0.0).check_reachable(),
+        lambda budget: problem_of(subject, study.learned, budget, settings, lambda keep: 0.0).check_reachable(),
     )
     turns = MultiBudget(tuple(limits for _, limits in rungs), search)
-    found = find(study, rungs[-1][0], journal, ship_on_interrupt=ship_on_interrupt, policy=turns)
-    shipments = _shipments(study, rungs, found)
+    with study:
+        found = find(study, rungs[-1][0], journal, ship_on_interrupt=ship_on_interrupt, policy=turns)
+        shipments = _shipments(study, rungs, found)
     results = tuple(finish(shipment) for shipment in shipments)
     if folder is not None:
         clock.observer.phase(f"writing {folder}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, cast, get_args
 
 from amcc.errors import UsageError
@@ -34,7 +36,9 @@ class Settings:
             original weights.
         metric: see `amcc.metric`; None for top-1 with labels, else fidelity.
         emit: what to write; None for everything that the network can be written as.
-        threads: of ONNX Runtime, 0 for all cores.
+        threads: of ONNX Runtime, 0 for all cores; of each worker, 0 for its share.
+        workers: what scores plans side by side; None for one here, or for as many as a Ray cluster has room for.
+        ray: the address of a Ray cluster, or `"local"`.
         guarded: whether samples are held back for a guarantee.
     """
 
@@ -52,10 +56,14 @@ class Settings:
     eval_samples: int = EVAL_SAMPLES
     report_samples: int = REPORT_SAMPLES
     threads: int = 0
+    workers: int | None = None
+    ray: str | None = None
     guarded: bool = False
 
     def __post_init__(self) -> None:
         numbers = {"episodes": 1, "calib_samples": 1, "eval_samples": 1, "report_samples": 1, "threads": 0, "seed": 0}
+        if self.workers is not None:
+            numbers["workers"] = 1
         for name, least in numbers.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{getattr(self, name)} is below {least}", where=_option(name))
@@ -65,6 +73,23 @@ class Settings:
             raise UsageError(f"{self.min_keep} is not a share or a number of units", where="--min-keep")
         if self.recover not in get_args(Recover):
             raise UsageError(f"'{self.recover}' is not full, layers or none", where="--recover")
+        if self.ray is not None and find_spec("ray") is None:
+            raise UsageError("Ray is not installed", where="--ray", hint="pip install 'amcc[ray]'")
+        if self.ray is None and self.side_by_side and os.name != "posix":
+            raise UsageError("workers need Linux or macOS", where="--workers", hint="--ray local works here")
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether workers score plans."""
+        return self.ray is not None or (self.workers or 1) > 1
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of a worker: on a cluster one by default, here a share of the cores."""
+        if self.threads or self.ray is not None:
+            return self.threads or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // (self.workers or 1))
 
     def multiple(self, size: int) -> int:
         """The multiple for a group of this many units."""

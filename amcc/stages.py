@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from amcc.budget import Budget
 from amcc.data import Dataset, Spec, Splits, load_data, split
 from amcc.errors import BudgetError
 from amcc.ir import Array, Graph, Node, Opaque, Shape
+from amcc.metric import Evaluator
 from amcc.passes.channels import Channels, Group, Removal, analyze
 from amcc.passes.cost import CostModel
 from amcc.passes.rewrite import shrink
@@ -184,7 +185,7 @@ def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> Non
     orders = tuple(np.arange(group.size) for group in subject.channels.groups)
     if costs_of(subject, budget, orders).regular:
         learned = Learned(orders, None, orders, None)
-        problem_of(subject, learned, budget, settings, lambda graph: 0.0).check_reachable()
+        problem_of(subject, learned, budget, settings, lambda keep: 0.0).check_reachable()
 
 
 def gather(
@@ -282,27 +283,45 @@ def quickly_repaired(subject: Subject, learned: Learned, removal: Removal) -> Gr
     return graph if learned.repairer is None else learned.repairer.repair(removal, graph)
 
 
+@dataclass(frozen=True)
+class Scorer:
+    """Tells what a keep scores: the function that workers are sent, with all that it needs.
+
+    What is the same for every plan belongs in `learned` before that, so that no worker has a copy of its own.
+    """
+
+    subject: Subject
+    learned: Learned
+    evaluator: Evaluator
+
+    def __call__(self, keep: Array) -> float:
+        """The score of a plan, higher is better; the same in every process and for any number of threads."""
+        removal = self.subject.channels.removal(keep, self.learned.orders)
+        return self.evaluator.score(quickly_repaired(self.subject, self.learned, removal))
+
+    def on(self, threads: int) -> Scorer:
+        """The same with another number of threads of ONNX Runtime."""
+        repairer = self.learned.repairer and self.learned.repairer.on(threads)
+        return Scorer(self.subject, replace(self.learned, repairer=repairer), self.evaluator.on(threads))
+
+
 def problem_of(
     subject: Subject,
     learned: Learned,
     budget: Budget,
     settings: Settings,
-    score: Callable[[Graph], float],
+    score: Callable[[Array], float],
     original_score: float | None = None,
 ) -> Problem:
     """The search's view of a network."""
     channels = subject.channels
     model = costs_of(subject, budget, learned.orders)
-
-    def scored(keep: Array) -> float:
-        return score(quickly_repaired(subject, learned, channels.removal(keep, learned.orders)))
-
     locks = reasons(channels, 3)
     return Problem(
         groups=[_group_info(channels.graph, group, settings) for group in channels.groups],
         limits=budget.resolve(model.original),
         cost=model.costs,
-        score=scored,
+        score=score,
         losses=learned.losses,
         magnitudes=learned.magnitudes,
         why=f"in the way: {locks}" if locks else "",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from amcc.artifacts import journal_path
@@ -21,6 +22,7 @@ from amcc.stages import (
     DataSpec,
     Learned,
     Notes,
+    Scorer,
     Subject,
     capture,
     check_prunable,
@@ -31,6 +33,7 @@ from amcc.stages import (
     weights_hash,
 )
 from amcc.synthetic import that_runs
+from amcc.workers.pool import Place, Pool
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Study:
     Attributes:
         evaluator: scores candidates on the search's samples.
         reporter: scores the result on the report's.
+        pool: of workers that score plans side by side, where there are some.
     """
 
     subject: Subject
@@ -50,6 +54,20 @@ class Study:
     settings: Settings
     notes: Notes
     clock: Clock
+    pool: Pool | None = None
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores plans, here."""
+        return Scorer(self.subject, self.learned, self.evaluator)
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End the workers."""
+        if self.pool is not None:
+            self.pool.close()
 
 
 def open_subject(
@@ -68,7 +86,7 @@ def open_subject(
 
 
 def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, notes: Notes) -> Study:
-    """Load the data, measure the original, and learn in which order units go.
+    """Load the data, measure the original, and learn in which order units go; workers start with the search.
 
     Raises:
         DataError: data that cannot be read or do not fit, or a metric that fails.
@@ -91,7 +109,21 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
     splits, evaluator, reporter = found
     with clock.phase("calibration", "calibrating"):
         learned = learn(subject, splits.calibration, settings)
-    return Study(subject, splits, learned, evaluator, reporter, settings, notes, clock)
+    study = Study(subject, splits, learned, evaluator, reporter, settings, notes, clock)
+    return replace(study, pool=Pool(lambda: _place(study.scorer, settings))) if settings.side_by_side else study
+
+
+def _place(scorer: Scorer, settings: Settings) -> Place:
+    """Where workers score plans."""
+    threads = settings.threads_each
+    what = f"what scores plans by '{scorer.evaluator.name}'"
+    if settings.ray is not None:
+        from amcc.workers.cluster import Cluster
+
+        return Cluster(scorer.on(threads), what, settings.ray, settings.workers, threads)
+    from amcc.workers.local import Processes
+
+    return Processes(scorer.on(threads), what, settings.workers or 1)
 
 
 def find(
@@ -115,9 +147,9 @@ def find(
     """
     settings, observer = study.settings, study.clock.observer
     evaluator = study.evaluator
-    problem = problem_of(study.subject, study.learned, budget, settings, evaluator.score, evaluator.original)
+    problem = problem_of(study.subject, study.learned, budget, settings, study.scorer, evaluator.original)
     problem.check_reachable()
-    with study.clock.phase("search", "searching"):
+    with study.clock.phase("search", f"searching{_by(settings)}"):
         observer.search_begins(settings.episodes if settings.search in SEARCHES else 0)
         try:
             return search(
@@ -129,6 +161,7 @@ def find(
                 fingerprint=_search_hash(study, budget) if journal else "",
                 progress=observer.episode,
                 known=known,
+                scores_of=study.pool.map if study.pool else None,
             )
         except SearchInterrupted as stopped:
             if not ship_on_interrupt or stopped.result is None:
@@ -151,6 +184,12 @@ def journal_for(target: Path | None, settings: Settings, *, fresh: bool) -> Path
     if fresh:
         path.unlink(missing_ok=True)
     return path if settings.search in SEARCHES else None
+
+
+def _by(settings: Settings) -> str:
+    """Who scores plans, for people."""
+    where = f" on Ray ({settings.ray})" if settings.ray is not None else ""
+    return f" with {settings.workers or 'all'} workers{where}" if settings.side_by_side else ""
 
 
 def _drop_empty(journal: Path | None) -> None:

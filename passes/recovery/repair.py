@@ -13,6 +13,7 @@ fewer samples are used.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.model import Channels, Removal
@@ -89,6 +90,12 @@ class Repairer:
         self._samples = _samples(graph, self._order, self._sites, inputs, limit)
         self._remembered = list(self._original()) if quick else None
         self._quick = quick
+
+    def on(self, threads: int) -> Repairer:
+        """The same with another number of threads of ONNX Runtime."""
+        other = copy(self)
+        other._threads = threads
+        return other
 
     @one_thread
     def repair(self, removal: Removal, shrunk: Graph) -> Graph:
