@@ -80,6 +80,8 @@ def compare(
     calib_samples: int = CALIB_SAMPLES,
     eval_samples: int = EVAL_SAMPLES,
     threads: int = 0,
+    workers: int | None = None,
+    ray: str | None = None,
     observer: Observer | None = None,
 ) -> Compared:
     """Run several policies with several seeds each. See `amcc.api.compile` for the rest.
@@ -116,6 +118,8 @@ def compare(
         calib_samples=calib_samples,
         eval_samples=eval_samples,
         threads=threads,
+        workers=workers,
+        ray=ray,
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -124,10 +128,11 @@ def compare(
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
     check_reachable(subject, asked, settings)
-    study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     known: dict[tuple[int, ...], float] = {}
-    searches = [_searched(study, asked, name, seed + more, journals, known) for name in names for more in range(seeds)]
-    shipped = _shipped(study, searches, ship)
+    with prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes) as study:
+        runs = [(name, seed + more) for name in names for more in range(seeds)]
+        searches = [_searched(study, asked, name, number, journals, known) for name, number in runs]
+        shipped = _shipped(study, searches, ship)
     best = max(searches, key=lambda one: _merit(one.found.best, shipped))
     plan = _plan(study, asked, best)
     comparison = _comparison(study, asked, searches, shipped, best)

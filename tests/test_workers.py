@@ -197,11 +197,11 @@ def test_one_worker_that_cannot_be_had_does_not_stop_the_others() -> None:
 
     class Somewhere:
         count = 2
-        doomed: int | None = None
+        doomed: threading.Thread | None = None
 
         def start(self) -> Here:
-            self.doomed = self.doomed or threading.get_ident()
-            return Here(fails=threading.get_ident() == self.doomed)
+            self.doomed = self.doomed or threading.current_thread()
+            return Here(fails=threading.current_thread() is self.doomed)
 
         def close(self) -> None:
             pass
