@@ -1,10 +1,11 @@
 """Kills a search with SIGKILL at random moments and resumes it; run as a script.
 
-    python tests/search_kills.py FOLDER KILLS SEED
+    python tests/search_kills.py FOLDER SEED POLICY:WORKERS:KILLS...
 
-Leaves in FOLDER `whole.json` and `whole.jsonl` (result and journal of an undisturbed run),
-`killed.json` and `killed.jsonl` (of the run that was killed), and prints a line a kill: the lines
-in the journal afterwards. Forks, so that torch is loaded only once.
+For each policy, with so many workers and kills, leaves in FOLDER/POLICY-WORKERS `whole.json` and `whole.jsonl` (result
+and journal of an undisturbed run without workers), `killed.json` and `killed.jsonl` (of the run that was killed, with
+workers if there are several), and prints a line: how many lines the journal had after each kill. Forks, so that torch
+is loaded only once.
 """
 
 from __future__ import annotations
@@ -25,25 +26,42 @@ import torch._dynamo  # noqa: F401  optimizers load it; once, before the forks
 import amcc.search.agent  # noqa: F401
 from amcc.ir import Array
 from amcc.search import search
+from amcc.workers.local import Processes
+from amcc.workers.pool import Pool
 from tests.search_problems import Chain
 
-EPISODES = 40
+EPISODES = 60
 
 
-def child(folder: Path, name: str) -> int:
+@dataclasses.dataclass(frozen=True)
+class Slow:
+    """The score of a chain after a while that differs from plan to plan."""
+
+    chain: Chain
+
+    def __call__(self, keep: Array) -> float:
+        time.sleep(0.002 + 0.001 * (int(keep.sum()) % 7))
+        return self.chain.score(keep)
+
+
+def child(folder: Path, name: str, policy: str, workers: int) -> int:
     """Start a search in a process of its own; its number."""
     process = os.fork()
     if process:
         return process
     chain = Chain(4, seed=1)
-    problem = chain.problem("flops=0.5")
-
-    def score(keep: Array) -> float:
-        time.sleep(0.004)
-        return chain.score(keep)
-
-    slow = dataclasses.replace(problem, score=score)
-    result = search(slow, "ddpg", episodes=EPISODES, seed=3, journal=folder / f"{name}.jsonl", fingerprint="f00d")
+    slow = Slow(chain)
+    problem = dataclasses.replace(chain.problem("flops=0.5"), score=slow)
+    with Pool(lambda: Processes(slow, "the score", workers)) as pool:
+        result = search(
+            problem,
+            policy,
+            episodes=EPISODES,
+            seed=3,
+            journal=folder / f"{name}.jsonl",
+            fingerprint="f00d",
+            scores_of=pool.map if workers > 1 else None,
+        )
     facts = [[r.policy, r.keep, r.score] for r in (result.best, *result.records)]
     (folder / f"{name}.json").write_text(json.dumps(facts))
     os._exit(0)
@@ -53,23 +71,32 @@ def lines(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
-    os.waitpid(child(folder, "whole"), 0)
-    draw = random.Random(seed)
-    journal = folder / "killed.jsonl"
+def kill(folder: Path, draw: random.Random, policy: str, workers: int, kills: int) -> list[int]:
+    """Kill a search so many times and let it end; the lines in its journal after each kill."""
+    os.waitpid(child(folder, "whole", policy, 1), 0)
+    journal, found = folder / "killed.jsonl", []
     for _ in range(kills):
         if lines(journal) > EPISODES // 2:
             journal.unlink()
         wanted = lines(journal) + draw.randrange(1, 12)
-        process = child(folder, "killed")
+        process = child(folder, "killed", policy, workers)
         while lines(journal) < wanted:
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.03))
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-        print(lines(journal), flush=True)
-    os.waitpid(child(folder, "killed"), 0)
+        found.append(lines(journal))
+    os.waitpid(child(folder, "killed", policy, workers), 0)
+    return found
+
+
+def main(folder: Path, seed: int, cases: list[str]) -> None:
+    for case in cases:
+        policy, workers, kills = case.split(":")
+        own = folder / f"{policy}-{workers}"
+        own.mkdir()
+        print(*kill(own, random.Random(seed), policy, int(workers), int(kills)), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

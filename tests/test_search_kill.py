@@ -1,4 +1,4 @@
-"""A search killed at any moment goes on to the same bytes."""
+"""A search killed at any moment goes on to the same bytes, whatever its policy and however many workers it has."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from amcc.search import SEARCHES
+
+KILLS = {**{(policy, 1): 2 for policy in SEARCHES}, ("ddpg", 1): 6, ("ddpg", 3): 3}
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 def test_sigkill_at_random_moments_leaves_no_trace(tmp_path: Path) -> None:
     script = Path(__file__).with_name("search_kills.py")
+    cases = [f"{policy}:{workers}:{kills}" for (policy, workers), kills in KILLS.items()]
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), "8", "11"],
+        [sys.executable, str(script), str(tmp_path), "11", *cases],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lines = [int(line) for line in done.stdout.splitlines()]
-    assert len(lines) == 8
-    assert all(1 <= count <= 40 for count in lines)
-    assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    for line, ((policy, workers), kills) in zip(done.stdout.splitlines(), KILLS.items(), strict=True):
+        counts, folder = [int(count) for count in line.split()], tmp_path / f"{policy}-{workers}"
+        assert len(counts) == kills and all(1 <= count <= 61 for count in counts)
+        assert (folder / "killed.json").read_bytes() == (folder / "whole.json").read_bytes()
+        assert (folder / "killed.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+        assert 50 < (folder / "whole.jsonl").read_bytes().count(b"\n") <= 61
