@@ -68,10 +68,11 @@ class Fit:
         self._current = matrix.transpose(0, 2, 1)
         groups = len(matrix)
         self._inverse = _Inverse(bound, groups)
-        # the first and the second half of the samples of every chunk
-        self._grams = np.zeros((2, groups, matrix.shape[2], matrix.shape[2]))
-        self._crosses = np.zeros((2, *self._current.shape))
-        self._rows = [0, 0]
+        # of the first and the second half of the samples of every chunk, where a pull is to be chosen
+        folds = 1 if quick else 2
+        self._grams = np.zeros((folds, groups, matrix.shape[2], matrix.shape[2]))
+        self._crosses = np.zeros((folds, *self._current.shape))
+        self._rows = [0] * folds
         self._clipped = not quick and bool(np.isfinite(bound.site.limits).any())
         self._held: list[tuple[Array, Array, Array | None]] = []
         self._held_bytes = 0
@@ -91,8 +92,8 @@ class Fit:
             rows = with_ones(rows) if self._free else rows
             end = start + rows.shape[1]
             held = (rows, targets[:, start:end], None if others is None else others[:, start:end])
-            middle = min(max(count // 2 - start, 0), rows.shape[1])
-            for fold, of_fold in enumerate((slice(None, middle), slice(middle, None))):
+            middle = rows.shape[1] if self._quick else min(max(count // 2 - start, 0), rows.shape[1])
+            for fold, of_fold in enumerate((slice(None, middle), slice(middle, None))[: len(self._rows)]):
                 self._add(fold, *(None if array is None else array[:, of_fold] for array in held))
             self._hold(held)
             start = end
