@@ -15,7 +15,7 @@ lengths depend on the data, each is an array of objects, one array for each run 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -85,9 +85,41 @@ class Evaluator:
         self.name, self.function = _metric(metric, graph, data, outputs)
         self.original = self.measure(outputs, data.labels)
 
-    def score(self, graph: Graph) -> float:
-        """The metric of a candidate that has the original's inputs and outputs."""
+    def score(self, graph: Graph, least: float | None = None) -> float:
+        """The metric of a candidate that has the original's inputs and outputs.
+
+        Args:
+            least: stop once the candidate cannot exceed it, which top-1 tells from some of the samples; the share
+                of those samples, at most `least`, is given then.
+        """
+        if least is not None and isinstance(self.function, Top1) and self._names is not None:
+            right = self._right(graph, self.function.labels, least)
+            if right is not None:
+                return right
         return self.measure(self.outputs(graph), self.data.labels)
+
+    def _right(self, graph: Graph, labels: Array, least: float) -> float | None:
+        """Top-1 over all samples, or over the first runs where these are enough; None where rows are no samples."""
+        runner, name, total = self._running(graph), graph.outputs[0], len(labels)
+        right = seen = 0
+        most = round(least * total)
+        for chosen in self._runs(total):
+            outputs = self._run(runner, chosen)[name]
+            if len(outputs) != len(labels[chosen]):
+                return None
+            right += int(Top1(labels[chosen]).right({name: outputs}).sum())
+            seen += len(outputs)
+            if right + total - seen < most:
+                break
+        return right / seen
+
+    def _runs(self, total: int) -> Iterator[slice]:
+        """Samples run by run, where it may be each taken from all over the data: they may lie class by class."""
+        if self._how.size or self._how.alone:
+            yield from (slice(start, min(start + self._batch, total)) for start in range(0, total, self._batch))
+        else:
+            stride = -(-total // self._batch)
+            yield from (slice(start, total, stride) for start in range(stride))
 
     def on(self, threads: int) -> Evaluator:
         """The same with another number of threads."""
@@ -125,11 +157,16 @@ class Evaluator:
         """The outputs of each run over so many samples, samples in front where they are known."""
         parts: list[dict[str, Array]] = []
         for start in range(0, len(self.data), batch):
-            stop = min(start + batch, len(self.data))
-            found = runner.run(self._how.feeds(self.data.inputs, start, stop))
-            shapes = {name: value.shape if (value := self._graph.values.get(name)) else None for name in found}
-            parts.append({n: self._how.samples_first(shapes[n], a, stop - start) for n, a in found.items()})
+            parts.append(self._run(runner, slice(start, min(start + batch, len(self.data)))))
         return parts
+
+    def _run(self, runner: Runner, chosen: slice) -> dict[str, Array]:
+        """The outputs of one run, samples in front where they are known."""
+        how, inputs = self._how, self.data.inputs
+        feeds = how.feeds(inputs, chosen.start, chosen.stop) if how.stacked else how.take(inputs, chosen)
+        found, count = runner.run(feeds), len(range(*chosen.indices(len(self.data))))
+        shapes = {name: value.shape if (value := self._graph.values.get(name)) else None for name in found}
+        return {name: how.samples_first(shapes[name], array, count) for name, array in found.items()}
 
     def _joined(self, parts: list[dict[str, Array]]) -> dict[str, Array]:
         """The outputs that have one row a sample, all runs joined."""

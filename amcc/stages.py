@@ -20,6 +20,7 @@ from amcc.passes.cost import CostModel
 from amcc.passes.rewrite import shrink
 from amcc.plan import fingerprint
 from amcc.search import GroupInfo, Problem
+from amcc.search.problem import Challenge
 from amcc.settings import GUARD_SAMPLES, Settings
 from amcc.synthetic import SAMPLES, synthetic
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _SYNTHETIC_MACS = 200 * 10**9
 _FEW_SAMPLES = 64
-_LEAST_REPAIRED, _REPAIRED_OF_SCORED = 32, 16
+_LEAST_REPAIRED, _REPAIRED_OF_SCORED = 32, 32
 
 
 @dataclass(frozen=True)
@@ -294,10 +295,11 @@ class Scorer:
     learned: Learned
     evaluator: Evaluator
 
-    def __call__(self, keep: Array) -> float:
+    def __call__(self, plan: Array | Challenge) -> float:
         """The score of a plan, higher is better; the same in every process and for any number of threads."""
+        keep, least = plan if isinstance(plan, Challenge) else (plan, None)
         removal = self.subject.channels.removal(keep, self.learned.orders)
-        return self.evaluator.score(quickly_repaired(self.subject, self.learned, removal))
+        return self.evaluator.score(quickly_repaired(self.subject, self.learned, removal), least)
 
     def on(self, threads: int) -> Scorer:
         """The same with another number of threads of ONNX Runtime."""
@@ -310,7 +312,7 @@ def problem_of(
     learned: Learned,
     budget: Budget,
     settings: Settings,
-    score: Callable[[Array], float],
+    score: Callable[[Any], float],
     original_score: float | None = None,
 ) -> Problem:
     """The search's view of a network."""

@@ -162,6 +162,7 @@ def find(
                 progress=observer.episode,
                 known=known,
                 scores_of=study.pool.map if study.pool else None,
+                stop_early=policy is None and known is None,
             )
         except SearchInterrupted as stopped:
             if not ship_on_interrupt or stopped.result is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,10 +18,10 @@ from amcc.errors import DataError, Interrupted, UsageError, VerificationError
 from amcc.ir import Array
 from amcc.search.journal import Journal, Record
 from amcc.search.policies import Policy, Proposal, Round, Scores
-from amcc.search.problem import Problem
+from amcc.search.problem import Challenge, Problem
 from amcc.search.registry import policy_named
 
-ScoresOf = Callable[[Sequence[Array]], Generator[float, None, None]]
+ScoresOf = Callable[[Sequence[Array | Challenge]], Generator[float, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def search(
     progress: Callable[[Record], None] | None = None,
     scores_of: ScoresOf | None = None,
     known: dict[tuple[int, ...], float] | None = None,
+    stop_early: bool = False,
 ) -> SearchResult:
     """Search for the plan that fits and scores best.
 
@@ -103,6 +105,8 @@ def search(
         scores_of: gives the scores of some plans, in their order; by default the problem's `score` of one after
             another.
         known: scores of plans that are known already; those of this search are added.
+        stop_early: ask for scores with a `Challenge`: a plan is of interest where it beats the best that its own
+            policy had before the round, so the best of all and of each policy are never estimates.
 
     Raises:
         BudgetError: no plan fits.
@@ -118,11 +122,11 @@ def search(
     problem.check_reachable()
     with ExitStack() as stack:
         log = (
-            stack.enter_context(Journal(journal, _header(problem, chosen, episodes, seed, fingerprint)))
+            stack.enter_context(Journal(journal, _header(problem, chosen, episodes, seed, fingerprint, stop_early)))
             if journal
             else None
         )
-        run = _Run(problem, log, progress, scores_of or problem.scores, {} if known is None else known)
+        run = _Run(problem, log, progress, scores_of or problem.scores, {} if known is None else known, stop_early)
         play = chosen.play(problem, episodes=episodes, seed=np.random.SeedSequence(seed))
         try:
             plans = next(play)
@@ -151,6 +155,7 @@ class _Run:
         progress: Callable[[Record], None] | None,
         scores_of: ScoresOf,
         known: dict[tuple[int, ...], float],
+        stop_early: bool,
     ) -> None:
         self.problem = problem
         self.log = log
@@ -159,20 +164,34 @@ class _Run:
         self.records: list[Record] = []
         self.scoring = 0.0
         self._scores = known
+        self._estimates: dict[tuple[str, tuple[int, ...]], float] = {}
+        self._stop_early = stop_early
 
     def finish(self, plans: Round) -> Scores:
         """Score a round, write its plans down in their order, and give their scores back."""
-        first = len(self.records)
+        first, least = len(self.records), self._least()
         past = self.log.past[first : first + len(plans)] if self.log else ()
         for record, proposal in zip(past, plans, strict=False):
-            self._take(self._repeats(record, proposal))
+            self._take(self._repeats(record, proposal), least)
         fresh = plans[len(past) :]
         costs = [self._checked(proposal) for proposal in fresh]
-        unknown = {_key(proposal): proposal.keep for proposal in fresh if _key(proposal) not in self._scores}
+        often = Counter(map(_key, plans))
+        found = {record.keep: record.score for record in past}
+        for proposal in fresh:
+            known = self._known(proposal, alone=often[_key(proposal)] == 1)
+            if known is not None:
+                found.setdefault(_key(proposal), known)
+        unknown = {
+            _key(p): Challenge(p.keep.copy(), least[p.policy])
+            if often[_key(p)] == 1 and p.policy in least and not p.probe
+            else p.keep.copy()
+            for p in fresh
+            if _key(p) not in found
+        }
         began = time.perf_counter()
-        with closing(self.scores_of([keep.copy() for keep in unknown.values()])) as scores:
+        with closing(self.scores_of(list(unknown.values()))) as scores:
             for proposal, cost in zip(fresh, costs, strict=True):
-                self._take(self._scored(proposal, cost, scores))
+                self._take(self._scored(proposal, cost, found, scores), least)
         self.scoring += time.perf_counter() - began
         return tuple(record.score for record in self.records[first:])
 
@@ -182,8 +201,24 @@ class _Run:
             return None
         return SearchResult(max(fitting, key=lambda record: record.score), tuple(self.records), self.scoring)
 
-    def _take(self, record: Record) -> None:
-        self._scores[record.keep] = record.score
+    def _least(self) -> dict[str, float]:
+        """What each policy's plans of the next round must beat to be of interest, where evaluations may stop early."""
+        best: dict[str, float] = {}
+        for record in self.records if self._stop_early else ():
+            if not record.probe:
+                best[record.policy] = max(record.score, best.get(record.policy, record.score))
+        return best
+
+    def _known(self, proposal: Proposal, *, alone: bool) -> float | None:
+        """The score of a plan that was scored before; an estimate where the same policy alone asks again."""
+        key = _key(proposal)
+        return self._scores.get(key, self._estimates.get((proposal.policy, key)) if alone else None)
+
+    def _take(self, record: Record, least: Mapping[str, float]) -> None:
+        if record.probe or record.score > least.get(record.policy, -math.inf):
+            self._scores[record.keep] = record.score
+        else:
+            self._estimates[record.policy, record.keep] = record.score
         self.records.append(record)
         if self.progress:
             self.progress(record)
@@ -208,13 +243,15 @@ class _Run:
             raise VerificationError(f"policy '{proposal.policy}' proposed a plan that does not fit: {list(keep)}")
         return costs
 
-    def _scored(self, proposal: Proposal, costs: Costs, scores: Iterator[float]) -> Record:
-        """The next record: with the score of the same plan before, or the next of the scores."""
+    def _scored(
+        self, proposal: Proposal, costs: Costs, found: dict[tuple[int, ...], float], scores: Iterator[float]
+    ) -> Record:
+        """The next record: with the score of the same plan before, or the next of the scores, which `found` learns."""
         episode, keep, probe = len(self.records), _key(proposal), not self.problem.limits.admit(costs)
-        if keep in self._scores:
-            record = Record(episode, proposal.policy, keep, self._scores[keep], costs, probe, "repeated")
+        if keep in found:
+            record = Record(episode, proposal.policy, keep, found[keep], costs, probe, "repeated")
         else:
-            score = float(next(scores))
+            score = found[keep] = float(next(scores))
             if not math.isfinite(score):
                 raise DataError(f"the score of episode {episode} is {score}", hint="check the metric and the data")
             record = Record(episode, proposal.policy, keep, score, costs, probe)
@@ -227,7 +264,9 @@ def _key(proposal: Proposal) -> tuple[int, ...]:
     return tuple(int(k) for k in proposal.keep)
 
 
-def _header(problem: Problem, policy: Policy, episodes: int, seed: int, fingerprint: str) -> dict[str, Any]:
+def _header(
+    problem: Problem, policy: Policy, episodes: int, seed: int, fingerprint: str, stop_early: bool
+) -> dict[str, Any]:
     from amcc import __version__
 
     return {
@@ -237,6 +276,7 @@ def _header(problem: Problem, policy: Policy, episodes: int, seed: int, fingerpr
         "options": asdict(policy),  # type: ignore[call-overload]
         "episodes": episodes,
         "seed": seed,
+        "stops early": stop_early,
         "limits": dict(problem.limits.items()),
         "widths": [[g.size, g.multiple, g.minimum, *g.choices] for g in problem.groups],
     }

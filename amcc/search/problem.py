@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,6 +67,16 @@ class GroupInfo:
         return np.append(np.arange(first, self.size, self.multiple, dtype=np.int64), np.int64(self.size))
 
 
+class Challenge(NamedTuple):
+    """A keep that is of interest only where it scores above `least`.
+
+    Its evaluation may stop once it cannot; what it gives is then an estimate, no higher than `least`.
+    """
+
+    keep: Array
+    least: float
+
+
 @dataclass(frozen=True)
 class Problem:
     """A search: which of the plans that fit scores best?
@@ -74,7 +85,8 @@ class Problem:
         groups: in topological order.
         limits: what a plan may cost.
         cost: exact costs of a keep; monotone (keeping more never costs less) and cheap.
-        score: how good a keep is, higher is better; expensive, and the same whenever asked again.
+        score: how good a keep is, higher is better; expensive, and the same whenever asked again. A search that
+            stops early asks with a `Challenge`.
         losses: for each group float [size + 1], the loss after removing its first k units in its
             order, comparable between groups; None without calibration.
         magnitudes: for each group float [size], the global magnitude of each unit in removal order;
@@ -86,7 +98,7 @@ class Problem:
     groups: Sequence[GroupInfo]
     limits: Limits
     cost: Callable[[Array], Costs]
-    score: Callable[[Array], float]
+    score: Callable[[Any], float]
     losses: Sequence[Array] | None = None
     magnitudes: Sequence[Array] | None = None
     why: str = ""
@@ -154,7 +166,7 @@ class Problem:
             (y.of(key) - x.of(key)) * (c - a) != (z.of(key) - x.of(key)) * (b - a) for key, _ in self.limits.items()
         )
 
-    def scores(self, keeps: Sequence[Array]) -> Generator[float, None, None]:
+    def scores(self, keeps: Sequence[Array | Challenge]) -> Generator[float, None, None]:
         """The scores of some keeps, one after another."""
         for keep in keeps:
             yield float(self.score(keep))
