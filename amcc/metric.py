@@ -60,6 +60,7 @@ class Evaluator:
         name: of the metric.
         function: the metric.
         original: the original's score.
+        batch: samples of a run.
 
     Raises:
         DataError: labels do not fit, or the metric raises or gives no finite number.
@@ -79,7 +80,7 @@ class Evaluator:
         self._threads = threads
         self._runner = runner
         self._graph, self._how = graph, batching(graph)
-        self._batch = _batch_size(graph)
+        self.batch = _batch_size(graph)
         self._names: tuple[str, ...] | None = None
         outputs = self.outputs(graph)
         self.name, self.function = _metric(metric, graph, data, outputs)
@@ -116,9 +117,9 @@ class Evaluator:
     def _runs(self, total: int) -> Iterator[slice]:
         """Samples run by run, where it may be each taken from all over the data: they may lie class by class."""
         if self._how.size or self._how.alone:
-            yield from (slice(start, min(start + self._batch, total)) for start in range(0, total, self._batch))
+            yield from (slice(start, min(start + self.batch, total)) for start in range(0, total, self.batch))
         else:
-            stride = -(-total // self._batch)
+            stride = -(-total // self.batch)
             yield from (slice(start, total, stride) for start in range(stride))
 
     def on(self, threads: int) -> Evaluator:
@@ -137,17 +138,17 @@ class Evaluator:
     def outputs(self, graph: Graph) -> dict[str, Array]:
         """Outputs of a candidate, samples first: those that can be joined for the original, or else all."""
         runner = self._running(graph)
-        parts = self._parts(runner, self._batch)
+        parts = self._parts(runner, self.batch)
         joined = self._joined(parts)
         least = max(self._how.size, 1)
-        if not joined and self._names is None and self._batch > least:  # samples may be mixed in a run
-            self._batch = least
+        if not joined and self._names is None and self.batch > least:  # samples may be mixed in a run
+            self.batch = least
             parts = self._parts(runner, least)
             joined = self._joined(parts)
         if self._names is None and joined:
             self._names = tuple(joined)
         if self._names is None or any(name not in joined for name in self._names):
-            if self._batch > least:
+            if self.batch > least:
                 parts = self._parts(runner, least)
             self._names = self._names or tuple(parts[0])
             joined |= {name: _objects([part[name] for part in parts]) for name in self._names if name not in joined}

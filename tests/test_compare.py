@@ -156,7 +156,9 @@ def test_scores_are_shared_and_same_seed_same_bytes(
 ) -> None:
     scored = []
     measure = amcc.metric.Evaluator.score  # type: ignore[attr-defined]
-    monkeypatch.setattr("amcc.metric.Evaluator.score", lambda self, graph, least=None: scored.append(graph) or measure(self, graph))
+    monkeypatch.setattr(
+        "amcc.metric.Evaluator.score", lambda self, graph, least=None: scored.append(graph) or measure(self, graph)
+    )
     names = "random,shallow,deep,uniform,evolutionary"
     first = amcc.compare(model, policies=names, out=tmp_path / "a", ship="none", **SMALL).comparison
     assert len(scored) == first.evaluations < sum(p.distinct for rival in first.rivals for p in rival.plays)
