@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -24,6 +25,8 @@ from amcc.workers.serving import Servant, pickled, read, search_path
 
 LOCAL = "local"
 """In place of an address: a cluster on this machine for as long as it is needed."""
+_PATIENCE = 10
+"""Seconds for a cluster to answer at its address."""
 _SAME = ("amcc", "numpy", "onnxruntime")
 """Packages that must be the same on all nodes, for the results to be."""
 
@@ -47,9 +50,11 @@ class Cluster:
         import ray
 
         self._ray: Any = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
+        self._left = ExitStack()
+        if not ray.is_initialized():
             self._connect(address, count, threads)
+            self._left.enter_context(redirect_stdout(sys.stderr))  # where Ray says which nodes it lost
+            self._left.callback(ray.shutdown)
         try:
             room = int(self._ray.cluster_resources().get("CPU", 0)) // threads
             if not room:
@@ -70,18 +75,26 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
-        if self._ours:
-            self._ray.shutdown()
+        self._left.close()
 
     def _connect(self, address: str, count: int | None, threads: int) -> None:
+        where = f"--ray {address}"
         local = {"num_cpus": count and count * threads, "include_dashboard": False} if address == LOCAL else {}
         try:
-            with _own_path(address == LOCAL):
+            _check_listening(address)
+            with _own_path(bool(local)):
                 self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except Exception as error:  # Ray's own exceptions, those of its client, ConnectionError
             lines = str(error).strip().splitlines() or [type(error).__name__]
             hint = "local, auto, HOST:PORT or ray://HOST:PORT"
-            raise WorkerError(f"Ray cannot be reached: {lines[0]}", where=f"--ray {address}", hint=hint) from error
+            raise WorkerError(f"Ray cannot be reached: {lines[0]}", where=where, hint=hint) from error
+
+
+def _check_listening(address: str) -> None:
+    """Find out in seconds what Ray finds out in minutes; an address without a port is left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 @contextmanager
