@@ -24,21 +24,22 @@ ROOT = Path(__file__).resolve().parent.parent
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (pip install 'amcc[ray]')")
 
 
-def marked(mark: Path, *, agents: bool = True) -> list[int]:
-    """The numbers of processes whose environment has a mark, those with which Ray only watches a node included or not."""
+def in_session(session: int, *, agents: bool = True) -> list[int]:
+    """The numbers of a session's processes; those with which Ray only watches a node are agents."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            ours = f"MARK={mark}".encode() in (path / "environ").read_bytes()
+            own = int((path / "stat").read_text().rpartition(")")[2].split()[3])
             watches = b"Agent" in (path / "cmdline").read_bytes()
         except OSError:
             continue
-        if ours and (agents or not watches):
+        if own == session and (agents or not watches):
             found.append(int(path.name))
     return found
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_node_is_killed_in_the_middle_of_a_search(tmp_path: Path) -> None:
     script = Path(__file__).with_name("ray_search.py")
     done = subprocess.run(
@@ -57,28 +58,30 @@ def command(tmp_path: Path, out: str, *more: str) -> list[str]:
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_cluster_of_its_own_gives_the_same_bytes_and_leaves_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", **tiny_models.samples(90))  # type: ignore[arg-type]
     tiny_models.save(tmp_path / "model.onnx")
-    run: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(ROOT), "MARK": str(tmp_path / "1")}, "text": True}
+    run: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True, "start_new_session": True}
+    run |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     on_ray = command(tmp_path, "ray.amcc", "--ray", "local", "--workers", "2")
     journal = tmp_path / "ray.amcc.journal.jsonl"
-    with subprocess.Popen(on_ray, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **run) as killed:
+    with subprocess.Popen(on_ray, **run) as killed:
         while killed.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 5):
             time.sleep(0.005)
-        assert len(marked(tmp_path / "1")) > 3
+        assert len(in_session(killed.pid, agents=False)) >= 5  # amcc, two actors, a raylet, a server
         killed.kill()
         killed.wait()
     # Ray's agents try to report the loss for a minute before they go.
-    assert gone(marked(tmp_path / "1", agents=False), 60)
+    assert gone(in_session(killed.pid, agents=False), 60)
 
-    run["env"]["MARK"] = str(tmp_path / "2")
-    done = subprocess.run(on_ray, capture_output=True, timeout=300, **run)
-    assert done.returncode == 0, done.stderr
-    assert "searching with 2 workers on Ray (local)" in done.stderr
-    assert gone(marked(tmp_path / "2"), 60)
-    plain = subprocess.run(command(tmp_path, "here.amcc"), capture_output=True, timeout=300, **run)
-    one, other = json.loads(done.stdout), json.loads(plain.stdout)
+    with subprocess.Popen(on_ray, **run) as going_on:
+        out, said = going_on.communicate(timeout=300)
+    assert going_on.returncode == 0, said
+    assert gone(in_session(going_on.pid), 60)
+    assert "searching with 2 workers on Ray (local)" in said
+    plain = subprocess.run(command(tmp_path, "here.amcc"), timeout=300, **run)
+    one, other = json.loads(out), json.loads(plain.stdout)
     assert {k: v for k, v in one.items() if k != "timings"} == {k: v for k, v in other.items() if k != "timings"}
     for name in ("model.onnx", "plan.json", "journal.jsonl"):
         assert (tmp_path / "ray.amcc" / name).read_bytes() == (tmp_path / "here.amcc" / name).read_bytes()
