@@ -18,7 +18,7 @@ import onnx
 from common import SHARED, amcc, cifar, machine, table
 from light_graphs import LIGHT, with_random_weights
 
-SAMPLES, EPISODES = 1000, 64
+SAMPLES, EPISODES = 1000, 40
 
 
 def timed(run: Callable[[], object], times: int) -> float:
