@@ -16,7 +16,7 @@ from amcc.data import Dataset, Splits
 from amcc.ir import Shape
 from amcc.metric import Evaluator
 from amcc.progress import Clock
-from amcc.search import SEARCHES, Policy, SearchInterrupted, SearchResult, policy_named, search
+from amcc.search import SEARCHES, Policy, Problem, SearchInterrupted, SearchResult, policy_named, search
 from amcc.settings import Settings
 from amcc.stages import (
     DataSpec,
@@ -60,6 +60,11 @@ class Study:
     def scorer(self) -> Scorer:
         """Scores plans, here."""
         return Scorer(self.subject, self.learned, self.evaluator)
+
+    def problem(self, budget: Budget) -> Problem:
+        """The search for a plan within a budget."""
+        original = self.evaluator.original
+        return problem_of(self.subject, self.learned, budget, self.settings, self.scorer, original)
 
     def __enter__(self) -> Study:
         return self
@@ -146,8 +151,7 @@ def find(
         SearchInterrupted: Ctrl-C, unless `ship_on_interrupt` and something was found.
     """
     settings, observer = study.settings, study.clock.observer
-    evaluator = study.evaluator
-    problem = problem_of(study.subject, study.learned, budget, settings, study.scorer, evaluator.original)
+    problem = study.problem(budget)
     problem.check_reachable()
     with study.clock.phase("search", f"searching{_by(settings)}"):
         observer.search_begins(settings.episodes if settings.search in SEARCHES else 0)

@@ -27,6 +27,7 @@ class Hyperparameters:
     Attributes:
         memory: episodes that the replay buffer holds.
         baseline: weight of the past in the moving average of rewards.
+        imitation, imitation_rate: steps and rate of `Agent.imitate`, which the paper does not have.
     """
 
     hidden: int = 300
@@ -37,6 +38,8 @@ class Hyperparameters:
     actor_rate: float = 1e-4
     critic_rate: float = 1e-3
     baseline: float = 0.95
+    imitation: int = 300
+    imitation_rate: float = 1e-3
 
 
 class Actor(nn.Module):
@@ -133,31 +136,45 @@ class Agent:
             for _ in range(self.steps):
                 self._update()
 
+    def imitate(self, states: Array, actions: Array) -> None:
+        """Begin where a plan is known: fit the actor to its actions [steps] in its states [steps, features]."""
+        seen, wanted = torch.from_numpy(states), torch.from_numpy(actions)[:, None]
+        with _quiet(), torch.enable_grad():
+            optimizer = torch.optim.Adam(self.actor.parameters(), lr=self.hp.imitation_rate, fused=True)
+            for _ in range(self.hp.imitation):
+                descend(optimizer, self.actor, nn.functional.mse_loss(self.actor(seen), wanted))
+        self.slow_actor = copy.deepcopy(self.actor)
+
     def _update(self) -> None:
         hp = self.hp
         held = min(self._seen, len(self._states))
         batch = torch.from_numpy(self._random.integers(held, size=hp.batch))
-        states, actions, next_states = self._states[batch], self._actions[batch], self._next_states[batch]
-        rewards = self._rewards[batch] - (self._average or 0.0)
-
+        states, actions = self._states[batch], self._actions[batch]
         with torch.no_grad():
-            future = self.slow_critic(next_states, self.slow_actor(next_states))
-            target = rewards + hp.gamma * self._going_on[batch] * future
-        critic_loss = nn.functional.mse_loss(self.critic(states, actions), target)
-        self._critic_optimizer.zero_grad()
-        critic_loss.backward()  # type: ignore[no-untyped-call]
-        self._critic_optimizer.step()
-
-        actor_loss = -self.critic(states, self.actor(states)).mean()
-        weights = list(self.actor.parameters())
-        for weight, gradient in zip(weights, torch.autograd.grad(actor_loss, weights), strict=True):
-            weight.grad = gradient
-        self._actor_optimizer.step()
-
+            targets = self._targets(batch)
+        descend(self._critic_optimizer, self.critic, self._critic_loss(states, actions, targets))
+        descend(self._actor_optimizer, self.actor, -self.critic(states, self.actor(states)).mean())
         with torch.no_grad():
             slow: list[Tensor] = [*self.slow_actor.parameters(), *self.slow_critic.parameters()]
             fast: list[Tensor] = [*self.actor.parameters(), *self.critic.parameters()]
             torch._foreach_lerp_(slow, fast, hp.tau)
+
+    def _targets(self, batch: Tensor) -> Tensor:
+        """What the critic is to say of some steps, [batch, 1]."""
+        rewards, next_states = self._rewards[batch] - (self._average or 0.0), self._next_states[batch]
+        future: Tensor = self.slow_critic(next_states, self.slow_actor(next_states))
+        return rewards + self.hp.gamma * self._going_on[batch] * future
+
+    def _critic_loss(self, states: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.mse_loss(self.critic(states, actions), targets)
+
+
+def descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:
+    """One step of the optimizer on these weights alone."""
+    weights = list(module.parameters())
+    for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+        weight.grad = gradient
+    optimizer.step()
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""The default policy: AMC's agent (arXiv 1802.03494), after the rules and before a refinement."""
+"""AMC's agent (arXiv 1802.03494), after the rules and before a refinement."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
 from math import floor
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from amcc.ir import Array
 from amcc.search.environment import FEATURES, Environment
 from amcc.search.fit import fit
 from amcc.search.noise import disturbed
@@ -27,39 +28,55 @@ from amcc.search.policies import (
 )
 from amcc.search.problem import Problem
 
+if TYPE_CHECKING:
+    from amcc.search.agent import Agent
+
 
 @dataclass(frozen=True, slots=True)
 class Ddpg:
-    """Rules, random warm-up, agent, refinement; every plan scored is also the agent's experience.
+    """Rules, warm-up, agent, refinement; every plan scored is also the agent's experience.
 
-    The agent plays a round of episodes as it is, then learns for as many.
+    The agent plays a round of episodes as it is, then learns for as many. `docs/search.md` lists each departure from
+    the paper with what it is worth.
 
     Attributes:
         rules: the first episodes are the rules' plans.
-        warmup: random episodes before the agent acts, at most a quarter of all.
+        warmup: share of the episodes that warms up the agent: random walks and disturbed plans.
         perturb: share of the warm-up that disturbs the best plan so far instead of drawing anew.
         spread: deviation of that disturbance, in sparsity.
+        imitate: the actor begins as the best plan so far.
         sigma: exploration noise of the first episode after the warm-up.
         decay: factor on the noise from one episode to the next.
         refine: share of all episodes that goes, at the end, to what the scores so far suggest.
+        size: episodes of a round; None for what `round_size` says.
     """
 
     name: ClassVar[str] = "ddpg"
     rules: bool = True
-    warmup: int = 100
+    warmup: float = 0.1
     perturb: float = 0.5
     spread: float = SPREAD
-    sigma: float = 0.5
+    imitate: bool = True
+    sigma: float = 0.1
     decay: float = 0.95
     refine: float = 1 / 3
+    size: int | None = None
+
+    def agent(self, steps: int, seed: np.random.SeedSequence) -> Agent:
+        """What acts and learns, in episodes of so many steps."""
+        from amcc.search.agent import Agent
+
+        return Agent(FEATURES, steps, seed)
+
+    def completed(self, problem: Problem, walked: Array) -> Array:
+        """The plan for a walk of the agent's: filled up, for a budget is there to be used."""
+        return fit(problem, walked)
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose as many plans as there are episodes."""
-        from amcc.search.agent import Agent
-
         environment, history = Environment(problem), History()
         of_agent, of_warmup, of_refine = seed.spawn(3)
-        agent = Agent(FEATURES, environment.steps, of_agent)
+        agent = self.agent(environment.steps, of_agent)
         random = np.random.default_rng(of_warmup)
 
         def told(plans: Round, scores: Scores) -> None:
@@ -70,8 +87,8 @@ class Ddpg:
         if self.rules:
             yield from heard(opening(problem), told)
 
-        size = round_size(episodes)
-        for turns in rounds(min(self.warmup, episodes // 4), size):
+        size = self.size or round_size(episodes)
+        for turns in rounds(int(episodes * self.warmup), size):
             plans: list[Proposal] = []
             for turn in turns:
                 if history.past and floor((turn + 1) * self.perturb) > floor(turn * self.perturb):
@@ -81,11 +98,14 @@ class Ddpg:
                 plans.append(Proposal(self.name, fit(problem, wanted)))
             told(tuple(plans), (yield tuple(plans)))
 
+        if self.imitate and history.past:
+            agent.imitate(*environment.trace(history.best[0]))
         noise, last = self.sigma, episodes - int(episodes * self.refine)
         for turns in rounds(last - len(history.past), size):
             plans = []
             for _ in turns:
-                plans.append(Proposal(self.name, fit(problem, environment.walk(partial(agent.act, noise=noise)))))
+                walked = environment.walk(partial(agent.act, noise=noise))
+                plans.append(Proposal(self.name, self.completed(problem, walked)))
                 noise *= self.decay
             told(tuple(plans), (yield tuple(plans)))
             for _ in turns:
