@@ -48,7 +48,7 @@ Metric = Annotated[
     str | None,
     typer.Option("--metric", help="top1, fidelity or module:function(outputs, labels); higher is better."),
 ]
-_POLICIES = "ddpg, refine, evolutionary, greedy, random, uniform, shallow, deep, magnitude, lagrange"
+_POLICIES = "refine, ddpg, amc, evolutionary, greedy, random, uniform, shallow, deep, magnitude, lagrange"
 Policy = Annotated[str, typer.Option("--search", help=f"{_POLICIES}.")]
 POLICY = "ddpg"
 """The default one."""

@@ -3,10 +3,10 @@
     python benchmarks/ddpg_departures.py [--seeds 8] [--episodes 100]
     python benchmarks/ddpg_departures.py --network resnet20 --scores FILE.jsonl [--seeds 3] [--episodes 100]
 
-Each row changes one thing and plays the agent without the refinement at the end, so that what is measured is the agent. "best" is
-the best score of all that was played, "agent" that of the agent's own episodes, "last" the mean of its last
-twenty. On made-up networks (`made_up.py`), or on a trained one from ../shared: there FILE keeps every score, is gone
-on with after a kill, and is shared by all rows.
+Each row changes one thing and plays the agent without the refinement at the end: the best score of all that was
+played, the best of the agent's own episodes, and the mean of its last twenty, which says where it has arrived. In
+brackets the difference to the first row, seed by seed, with its standard error. On made-up networks (`made_up.py`), or
+on a trained one from ../shared: there FILE keeps every score, is gone on with after a kill, and is shared by all rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +28,10 @@ from networks import prepared
 from torch import Tensor, nn
 
 from amcc.ir import Array
-from amcc.search import Ddpg, Problem, search
+from amcc.search import Amc, Ddpg, Problem, search
 from amcc.search.agent import Agent, Critic, descend
 from amcc.search.environment import FEATURES
+from amcc.search.hyperparameters import PAPER, Hyperparameters
 
 
 class Still(Agent):
@@ -39,57 +39,6 @@ class Still(Agent):
 
     def learn(self) -> None:
         pass
-
-
-class Returns(Agent):
-    """The critic learns the episode's reward itself, which all steps share, instead of bootstrapping."""
-
-    def _targets(self, batch: Tensor) -> Tensor:
-        return self._rewards[batch] - (self._average or 0.0)
-
-
-class Normalised(Agent):
-    """Rewards are divided by their deviation over the replay buffer."""
-
-    def _targets(self, batch: Tensor) -> Tensor:
-        held = self._rewards[: min(self._seen, len(self._rewards))]
-        average, self._average = self._average, float(held.mean())
-        rewards = self._rewards
-        self._rewards = self._average + (rewards - self._average) / (held.std() + 1e-9)
-        found = super()._targets(batch)
-        self._rewards, self._average = rewards, average
-        return found
-
-
-class Twin(Agent):
-    """Two critics, and the lower of their targets (TD3, arXiv 1802.09477)."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.critic = _Pair(self.critic, Critic(arguments[0], self.hp.hidden))  # type: ignore[assignment]
-        self.slow_critic = copy.deepcopy(self.critic)
-        self._critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.hp.critic_rate, fused=True)
-
-    def _critic_loss(self, states: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
-        pair: Any = self.critic
-        return sum(nn.functional.mse_loss(one(states, actions), targets) for one in (pair.one, pair.other))  # type: ignore[return-value]
-
-
-class _Pair(nn.Module):
-    def __init__(self, one: nn.Module, other: nn.Module) -> None:
-        super().__init__()
-        self.one, self.other = one, other
-
-    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        return torch.minimum(self.one(states, actions), self.other(states, actions))
-
-
-class Often(Agent):
-    """Four updates a step."""
-
-    def learn(self) -> None:
-        for _ in range(4):
-            super().learn()
 
 
 class BatchBaseline(Agent):
@@ -104,69 +53,112 @@ class BatchBaseline(Agent):
         return found
 
 
-class Population(Agent):
-    """Four actors take turns and share critic and experience."""
+class Pair(nn.Module):
+    """The lower of two critics."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._others = [Agent(*arguments[:2], seed) for seed in arguments[2].spawn(3)]
-        self._turn = 0
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        return torch.minimum(self.one(states, actions), self.other(states, actions))
+
+
+class Twin(Agent):
+    """Two critics, of which the lower counts (TD3, arXiv 1802.09477)."""
+
+    def __init__(self, features: int, steps: int, seed: np.random.SeedSequence, hp: Hyperparameters | None = None):
+        super().__init__(features, steps, seed, hp)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seed.generate_state(1)[0]))
+            other = Critic(self._states.shape[1], self.hp.hidden)
+        self.critic: nn.Module = Pair(self.critic, other)
+        self.slow_critic: nn.Module = copy.deepcopy(self.critic)
+        self._critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.hp.critic_rate, fused=True)
+
+    def _critic_loss(self, states: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
+        assert isinstance(self.critic, Pair)
+        one, other = self.critic.one(states, actions), self.critic.other(states, actions)
+        return nn.functional.mse_loss(one, targets) + nn.functional.mse_loss(other, targets)
+
+
+class Often(Agent):
+    """Four updates a step."""
+
+    def learn(self) -> None:
+        for _ in range(4):
+            super().learn()
+
+
+class Population(Agent):
+    """Four actors take turns, episode by episode, and share critic and experience."""
+
+    def __init__(self, features: int, steps: int, seed: np.random.SeedSequence, hp: Hyperparameters | None = None):
+        super().__init__(features, steps, seed, hp)
+        self._others = [Agent(features, steps, own, hp) for own in seed.spawn(3)]
+        self._turn = -1
 
     def imitate(self, states: Array, actions: Array) -> None:
         super().imitate(states, actions)
         for other in self._others:
             other.imitate(states, actions)
 
-    def act(self, state: Array, noise: float = 0.0) -> float:
-        turn = self._turn // self.steps % 4
-        self._turn += 1
-        mine, self.actor = self.actor, ([self.actor] + [other.actor for other in self._others])[turn]
-        found = super().act(state, noise)
-        self.actor = mine
-        return found
+    def act(self, state: Array, step: int, noise: float = 0.0) -> float:
+        self._turn += step == 0
+        turn = self._turn % 4
+        return self._others[turn - 1].act(state, step, noise) if turn else super().act(state, step, noise)
 
-    def _update(self) -> None:
-        super()._update()
-        states = self._states[torch.from_numpy(self._random.integers(min(self._seen, len(self._states)), size=64))]
+    def _improve(self, states: Tensor) -> None:
+        super()._improve(states)
         for other in self._others:
             descend(other._actor_optimizer, other.actor, -self.critic(states, other.actor(states)).mean())
 
 
+class Imitating(Agent):
+    """The actor keeps imitating the best episode so far (self-imitation, arXiv 1806.05635)."""
+
+    def _improve(self, states: Tensor) -> None:
+        first = int(self._rewards[: min(self._seen, len(self._rewards))].argmax())
+        best = torch.arange(first, first + self.steps)
+        loss = nn.functional.mse_loss(self.actor(self._states[best]), self._actions[best])
+        descend(self._actor_optimizer, self.actor, 10 * loss - self.critic(states, self.actor(states)).mean())
+
+
 @dataclass(frozen=True)
 class Varied(Ddpg):
-    """The policy with another kind of agent, or plans as the agent walked them."""
+    """The agent without the refinement at the end, perhaps of another kind."""
 
-    kind: type[Agent] = Agent
-    fill: bool = True
     refine: float = 0.0
+    kind: type[Agent] = Agent
 
     def agent(self, steps: int, seed: np.random.SeedSequence) -> Agent:
-        return self.kind(FEATURES, steps, seed)
-
-    def completed(self, problem: Problem, walked: Array) -> Array:
-        return super().completed(problem, walked) if self.fill else walked
+        return self.kind(FEATURES, steps, seed, self.hyper)
 
 
 AS_IT_IS = "as it is"
-AMC = Varied(rules=False, warmup=0.25, perturb=0.0, imitate=False, sigma=0.5, size=1, fill=False, kind=BatchBaseline)
-ROWS = {
+ROWS: dict[str, Ddpg] = {
     AS_IT_IS: Varied(),
-    "AMC's agent: all of the below undone": AMC,
+    "AMC's agent: all of these undone": Amc(),
     "undone: begins as the best plan so far": Varied(imitate=False),
-    "undone: noise 0.1, here 0.5": Varied(sigma=0.5),
-    "undone: both of these": Varied(imitate=False, sigma=0.5),
+    "undone: noise 0.1, now 0.5": Varied(sigma=0.5),
+    "undone: both": Varied(imitate=False, sigma=0.5),
     "undone: the rules' plans first": Varied(rules=False),
-    "undone: warm-up a tenth of the episodes, here a quarter": Varied(warmup=0.25),
+    "undone: warm-up a tenth, now a quarter": Varied(warmup=0.25),
     "undone: half of the warm-up disturbs the best plan": Varied(perturb=0.0),
     "undone: plans are filled up": Varied(fill=False),
-    "undone: learns after a round, here after an episode": Varied(size=1),
-    "undone: baseline over episodes, here over batches": Varied(kind=BatchBaseline),
+    "undone: learns after a round, now after each episode": Varied(size=1),
+    "undone: baseline over episodes, now over batches": Varied(kind=BatchBaseline),
+    "undone: no bootstrapping": Varied(hyper=Hyperparameters(bootstrap=True)),
+    "undone: normalised rewards": Varied(hyper=Hyperparameters(normalise=False)),
+    "undone: one-hot place in the state": Varied(hyper=Hyperparameters(place=False)),
+    "undone: critic learns before the agent acts": Varied(hyper=Hyperparameters(foresight=0)),
+    "undone: the last four": Varied(hyper=PAPER),
     "control: the agent never learns": Varied(kind=Still),
-    "added: episode's reward as target, no bootstrapping": Varied(kind=Returns),
-    "added: normalised rewards": Varied(kind=Normalised),
     "added: twin critics": Varied(kind=Twin),
     "added: four updates a step": Varied(kind=Often),
     "added: four actors": Varied(kind=Population),
+    "added: self-imitation": Varied(kind=Imitating),
+    "added: actor's rate 3e-4, not 1e-4": Varied(hyper=Hyperparameters(actor_rate=3e-4)),
     "added: noise falls by 0.98, not 0.95": Varied(decay=0.98),
     "added: noise 0.05": Varied(sigma=0.05),
     "added: noise 0.2": Varied(sigma=0.2),

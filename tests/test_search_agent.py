@@ -30,7 +30,7 @@ def test_noise_is_a_truncated_normal(mean: float, deviation: float) -> None:
 def test_without_noise_the_actor_answers() -> None:
     assert [truncated_normal(m, 0.0, np.random.default_rng(0)) for m in (-1.0, 0.3, 2.0)] == [0.0, 0.3, 1.0]
     state = np.array([0.1, 0.9], dtype=np.float32)
-    assert agent().act(state) == agent().act(state) == pytest.approx(0.5, abs=0.05)
+    assert agent().act(state, 0) == agent().act(state, 0) == pytest.approx(0.5, abs=0.05)
 
 
 def test_same_seed_same_bits_and_another_seed_other_ones() -> None:
@@ -56,7 +56,7 @@ def test_torch_is_left_as_it_was() -> None:
         one.remember(np.zeros((3, 2), np.float32), np.zeros(3, np.float32), 1.0)
         with torch.no_grad():
             one.learn()
-        one.act(np.zeros(2, np.float32), noise=0.3)
+        one.act(np.zeros(2, np.float32), 0, noise=0.3)
         assert torch.get_num_threads() == 2
         assert torch.equal(torch.random.get_rng_state(), state)
         assert torch.is_grad_enabled()
@@ -90,8 +90,8 @@ def test_it_learns_which_action_pays_in_which_state() -> None:
     random = np.random.default_rng(0)
     for episode in range(600):
         state, goal = (low, 0.2) if episode % 2 else (high, 0.8)
-        action = one.act(state, noise=0.5) if episode > 64 else random.random()
+        action = one.act(state, 0, noise=0.5) if episode > 64 else random.random()
         one.remember(state[None], np.array([action], dtype=np.float32), reward=-((action - goal) ** 2))
         one.learn()
-    assert 0.05 < one.act(low) < 0.4
-    assert 0.6 < one.act(high) < 0.95
+    assert 0.05 < one.act(low, 0) < 0.4
+    assert 0.6 < one.act(high, 0) < 0.95

@@ -16,7 +16,7 @@ from tests.search_problems import Chain, problems
 @given(problem=problems(), data=st.data())
 def test_no_sequence_of_actions_breaks_the_budget(problem: Problem, data: st.DataObject) -> None:
     environment = Environment(problem)
-    keep = environment.walk(lambda state: data.draw(st.floats(0.0, 1.0)))
+    keep = environment.walk(lambda state, step: data.draw(st.floats(0.0, 1.0)))
     assert all(k in widths for k, widths in zip(keep, problem.widths, strict=True))
     assert problem.fits(keep)
 
@@ -25,7 +25,7 @@ def test_no_sequence_of_actions_breaks_the_budget(problem: Problem, data: st.Dat
 def test_each_width_is_the_widest_that_the_rest_can_still_pay_for(problem: Problem, data: st.DataObject) -> None:
     actions = [data.draw(st.floats(0.0, 1.0)) for _ in problem.groups]
     asked = iter(actions)
-    keep = Environment(problem).walk(lambda state: next(asked))
+    keep = Environment(problem).walk(lambda state, step: next(asked))
     for step, action in enumerate(actions):
         wanted = (1.0 - action) * problem.full[step]
         rest = problem.smallest.copy()
@@ -41,7 +41,7 @@ def test_each_width_is_the_widest_that_the_rest_can_still_pay_for(problem: Probl
 
 def test_an_action_within_the_bounds_is_taken_as_it_is() -> None:
     problem = Chain(5, width=20, stage=5).problem("flops=0.9")
-    assert Environment(problem).walk(lambda state: 0.4).tolist() == [12] * 5
+    assert Environment(problem).walk(lambda state, step: 0.4).tolist() == [12] * 5
 
 
 def test_the_state_is_equation_one() -> None:

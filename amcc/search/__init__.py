@@ -7,7 +7,7 @@ wish into a plan that meets every limit. Nothing here knows of graphs or weights
 
 from __future__ import annotations
 
-from amcc.search.ddpg import Ddpg
+from amcc.search.ddpg import Amc, Ddpg
 from amcc.search.evolution import Evolutionary
 from amcc.search.greedy import Greedy
 from amcc.search.journal import Record
@@ -20,6 +20,7 @@ __all__ = [
     "POLICIES",
     "RULES",
     "SEARCHES",
+    "Amc",
     "Ddpg",
     "Deep",
     "Evolutionary",

@@ -10,36 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from amcc.ir import Array
+from amcc.search.hyperparameters import Hyperparameters
 from amcc.search.noise import truncated_normal
-
-
-@dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """Of the agent; the defaults are the paper's.
-
-    Attributes:
-        memory: episodes that the replay buffer holds.
-        baseline: weight of the past in the moving average of rewards.
-        imitation, imitation_rate: steps and rate of `Agent.imitate`, which the paper does not have.
-    """
-
-    hidden: int = 300
-    tau: float = 0.01
-    gamma: float = 1.0
-    batch: int = 64
-    memory: int = 100
-    actor_rate: float = 1e-4
-    critic_rate: float = 1e-3
-    baseline: float = 0.95
-    imitation: int = 300
-    imitation_rate: float = 1e-3
 
 
 class Actor(nn.Module):
@@ -90,35 +68,37 @@ class Agent:
     def __init__(self, features: int, steps: int, seed: np.random.SeedSequence, hp: Hyperparameters | None = None):
         self.hp = hp = hp or Hyperparameters()
         self.steps = steps
+        self._places = np.eye(steps, dtype=np.float32) if hp.place else np.zeros((steps, 0), dtype=np.float32)
+        seen = features + self._places.shape[1]
         initial, sampled = seed.spawn(2)
         self._random = np.random.default_rng(sampled)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(initial.generate_state(1, np.uint64)[0]))
-            self.actor = Actor(features, hp.hidden)
-            self.critic = Critic(features, hp.hidden)
+            self.actor = Actor(seen, hp.hidden)
+            self.critic = Critic(seen, hp.hidden)
         self.slow_actor = copy.deepcopy(self.actor)
         self.slow_critic = copy.deepcopy(self.critic)
         self._actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=hp.actor_rate, fused=True)
         self._critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=hp.critic_rate, fused=True)
 
         room = hp.memory * steps
-        self._states = torch.zeros(room, features)
-        self._next_states = torch.zeros(room, features)
+        self._states = torch.zeros(room, seen)
+        self._next_states = torch.zeros(room, seen)
         self._actions = torch.zeros(room, 1)
         self._rewards = torch.zeros(room, 1)
         self._going_on = torch.zeros(room, 1)
         self._seen = 0
         self._average: float | None = None
 
-    def act(self, state: Array, noise: float = 0.0) -> float:
+    def act(self, state: Array, step: int, noise: float = 0.0) -> float:
         """A sparsity in [0, 1]: the actor's, or a draw around it from a normal truncated to [0, 1]."""
         with _quiet(), torch.inference_mode():
-            mean = float(self.actor(torch.from_numpy(state)[None]))
+            mean = float(self.actor(torch.from_numpy(np.concatenate([state, self._places[step]]))[None]))
         return truncated_normal(mean, noise, self._random)
 
     def remember(self, states: Array, actions: Array, reward: float) -> None:
         """Store an episode: states [steps, features], applied actions [steps], its one reward."""
-        now = torch.from_numpy(states)
+        now = self._placed(states)
         place = torch.arange(self._seen, self._seen + self.steps) % len(self._states)
         self._states[place] = now
         self._next_states[place] = torch.cat([now[1:], torch.zeros_like(now[:1])])
@@ -130,43 +110,73 @@ class Agent:
         weight = self.hp.baseline
         self._average = reward if self._average is None else weight * self._average + (1 - weight) * reward
 
-    def learn(self) -> None:
-        """One update for each step of an episode."""
-        with _quiet(), torch.enable_grad():
-            for _ in range(self.steps):
-                self._update()
-
     def imitate(self, states: Array, actions: Array) -> None:
         """Begin where a plan is known: fit the actor to its actions [steps] in its states [steps, features]."""
-        seen, wanted = torch.from_numpy(states), torch.from_numpy(actions)[:, None]
+        seen, wanted = self._placed(states), torch.from_numpy(actions)[:, None]
         with _quiet(), torch.enable_grad():
             optimizer = torch.optim.Adam(self.actor.parameters(), lr=self.hp.imitation_rate, fused=True)
             for _ in range(self.hp.imitation):
                 descend(optimizer, self.actor, nn.functional.mse_loss(self.actor(seen), wanted))
         self.slow_actor = copy.deepcopy(self.actor)
 
-    def _update(self) -> None:
-        hp = self.hp
+    def foresee(self) -> None:
+        """Updates of the critic alone, so that the actor does not begin to learn from a critic that knows nothing."""
+        with _quiet(), torch.enable_grad():
+            for _ in range(self.hp.foresight):
+                self._judge(self._batch())
+                self._follow()
+
+    def learn(self) -> None:
+        """One update for each step of an episode."""
+        with _quiet(), torch.enable_grad():
+            for _ in range(self.steps):
+                batch = self._batch()
+                self._judge(batch)
+                self._improve(self._states[batch])
+                self._follow()
+
+    def _placed(self, states: Array) -> Tensor:
+        return torch.from_numpy(np.concatenate([states, self._places], axis=1))
+
+    def _batch(self) -> Tensor:
+        """Places in the buffer, int64 [batch]."""
         held = min(self._seen, len(self._states))
-        batch = torch.from_numpy(self._random.integers(held, size=hp.batch))
-        states, actions = self._states[batch], self._actions[batch]
+        return torch.from_numpy(self._random.integers(held, size=self.hp.batch))
+
+    def _judge(self, batch: Tensor) -> None:
+        """One step of the critic."""
         with torch.no_grad():
             targets = self._targets(batch)
-        descend(self._critic_optimizer, self.critic, self._critic_loss(states, actions, targets))
-        descend(self._actor_optimizer, self.actor, -self.critic(states, self.actor(states)).mean())
-        with torch.no_grad():
-            slow: list[Tensor] = [*self.slow_actor.parameters(), *self.slow_critic.parameters()]
-            fast: list[Tensor] = [*self.actor.parameters(), *self.critic.parameters()]
-            torch._foreach_lerp_(slow, fast, hp.tau)
+        loss = self._critic_loss(self._states[batch], self._actions[batch], targets)
+        descend(self._critic_optimizer, self.critic, loss)
 
     def _targets(self, batch: Tensor) -> Tensor:
         """What the critic is to say of some steps, [batch, 1]."""
-        rewards, next_states = self._rewards[batch] - (self._average or 0.0), self._next_states[batch]
+        rewards = self._rewards[batch] - (self._average or 0.0)
+        if self.hp.normalise:
+            held = self._rewards[: min(self._seen, len(self._rewards))]
+            rewards = rewards / (held.std(correction=0) + 1e-9)
+        if not self.hp.bootstrap:
+            return rewards
+        next_states = self._next_states[batch]
         future: Tensor = self.slow_critic(next_states, self.slow_actor(next_states))
         return rewards + self.hp.gamma * self._going_on[batch] * future
 
     def _critic_loss(self, states: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.mse_loss(self.critic(states, actions), targets)
+
+    def _improve(self, states: Tensor) -> None:
+        """One step of the actor towards what the critic prefers."""
+        descend(self._actor_optimizer, self.actor, -self.critic(states, self.actor(states)).mean())
+
+    def _follow(self) -> None:
+        """Slow copies follow; nothing reads them without bootstrapping."""
+        if not self.hp.bootstrap:
+            return
+        with torch.no_grad():
+            slow: list[Tensor] = [*self.slow_actor.parameters(), *self.slow_critic.parameters()]
+            fast: list[Tensor] = [*self.actor.parameters(), *self.critic.parameters()]
+            torch._foreach_lerp_(slow, fast, self.hp.tau)
 
 
 def descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:

@@ -36,12 +36,12 @@ class Environment:
         self._static = (table - low) / np.where(high > low, high - low, 1.0)
         self._whole = max(problem.original.of(problem.tightest), 1)
 
-    def walk(self, act: Callable[[Array], float]) -> Array:
-        """One pass over the groups; `act` maps a state (float32 [11]) to a sparsity. The plan fits."""
+    def walk(self, act: Callable[[Array, int], float]) -> Array:
+        """One pass over the groups; `act` maps a state (float32 [11]) and the group to a sparsity. The plan fits."""
         problem = self.problem
         keep = problem.smallest.copy()
         for step in range(self.steps):
-            wanted = (1.0 - act(self.state(keep, step))) * problem.full[step]
+            wanted = (1.0 - act(self.state(keep, step), step)) * problem.full[step]
             widths = problem.widths[step]
             last = int(np.abs(widths - wanted).argmin())
             keep[step] = bisect_widths(problem, keep, step, last) or problem.smallest[step]

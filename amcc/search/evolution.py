@@ -49,7 +49,7 @@ class Evolutionary:
             if self.rules:
                 wanted = [disturbed(problem, history.best[0], self.spread, random) for _ in turns]
             else:
-                wanted = [environment.walk(lambda state: random.random()) for _ in turns]
+                wanted = [environment.walk(lambda state, step: random.random()) for _ in turns]
             plans = tuple(Proposal(self.name, fit(problem, one)) for one in wanted)
             history.hear(plans, (yield plans))
         for turns in rounds(episodes, size):

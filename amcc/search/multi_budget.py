@@ -27,8 +27,8 @@ from amcc.search.registry import POLICIES, policy_named
 _BORROW = 6
 """Every so many turns a budget looks at its neighbours' best plans."""
 
-SHARED_POLICIES = tuple(name for name in POLICIES if name not in ("ddpg", "greedy"))
-"""The agent learns one budget only, and greedy narrowing ends at one."""
+SHARED_POLICIES = tuple(name for name in POLICIES if name not in ("ddpg", "amc", "greedy"))
+"""An agent learns one budget only, and greedy narrowing ends at one."""
 
 
 def check_policy(name: str) -> None:

@@ -164,7 +164,7 @@ class Random:
         """Propose one random walk an episode."""
         random, environment = np.random.default_rng(seed), Environment(problem)
         for turns in rounds(episodes, ROUND):
-            walks = (environment.walk(lambda state: random.random()) for _ in turns)
+            walks = (environment.walk(lambda state, step: random.random()) for _ in turns)
             yield tuple(Proposal(self.name, fit(problem, walk)) for walk in walks)
 
 

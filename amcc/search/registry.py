@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from amcc.errors import UsageError
-from amcc.search.ddpg import Ddpg
+from amcc.search.ddpg import Amc, Ddpg
 from amcc.search.evolution import Evolutionary
 from amcc.search.greedy import Greedy
 from amcc.search.policies import Deep, Lagrange, Magnitude, Policy, Random, Refine, Shallow, Uniform
@@ -16,7 +16,7 @@ RULES: Mapping[str, Callable[[], Policy]] = {
 """Policies that propose a few plans and hear nothing of their scores."""
 
 SEARCHES: Mapping[str, Callable[[], Policy]] = {
-    policy.name: policy for policy in (Ddpg, Refine, Evolutionary, Greedy, Random)
+    policy.name: policy for policy in (Refine, Ddpg, Amc, Evolutionary, Greedy, Random)
 }
 """Policies that use as many episodes as there are."""
 
