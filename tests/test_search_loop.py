@@ -12,7 +12,7 @@ import pytest
 
 from amcc.errors import BudgetError, DataError, UsageError, VerificationError
 from amcc.ir import Array
-from amcc.search import POLICIES, Ddpg, Problem, Random, Record, SearchResult, policy_named, search
+from amcc.search import POLICIES, Amc, Ddpg, Problem, Random, Record, SearchResult, policy_named, search
 from amcc.search.policies import Play, Proposal, round_size, rounds, trade
 from tests.search_problems import Chain
 
@@ -33,6 +33,21 @@ def test_the_agent_beats_uniform_and_random_at_equal_evaluations(seed: int) -> N
     assert len(random.records) == len(agent.records) == 100
     assert agent.best.score > max(random.best.score, uniform.best.score)
     assert tail(agent) > tail(random) + 0.03
+
+
+def test_amc_s_agent_proposes_nothing_but_walks_and_learns_after_each() -> None:
+    problem = Chain(4, seed=1).problem("flops=0.5")
+    rounds = []
+    play = Amc().play(problem, episodes=24, seed=np.random.SeedSequence(0))
+    plans = next(play)
+    while plans:
+        rounds.append(plans)
+        plans = play.send(tuple(problem.score(plan.keep) for plan in plans)) if len(rounds) < 24 else ()
+    play.close()
+    assert [len(plans) for plans in rounds] == [1] * 24
+    assert {plan.policy for plans in rounds for plan in plans} == {"amc"}
+    used = [problem.limits.use(problem.cost(plan.keep)) for plans in rounds for plan in plans]
+    assert max(used) <= 1 and min(used) < 0.97  # walks as they are, not filled up
 
 
 def test_with_misleading_losses_every_stage_adds_to_the_one_before() -> None:
@@ -91,7 +106,7 @@ def test_same_seed_same_search(name: str) -> None:
         return search(Chain(4).problem("flops=0.4"), name, episodes=16, seed=seed)
 
     assert run(7) == run(7)
-    if name in ("ddpg", "random", "refine", "evolutionary"):
+    if name in ("ddpg", "random", "refine", "evolutionary", "amc"):
         assert run(7).records != run(8).records
 
 
@@ -148,7 +163,7 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 def test_what_cannot_be_searched_is_said() -> None:
     problem = Chain(3).problem("flops=0.5")
-    with pytest.raises(UsageError, match=r"unknown search policy 'best' \(the policies are ddpg, refine, "):
+    with pytest.raises(UsageError, match=r"unknown search policy 'best' \(the policies are refine, ddpg, "):
         search(problem, "best", episodes=1, seed=0)
     with pytest.raises(UsageError, match="0 episodes"):
         search(problem, "ddpg", episodes=0, seed=0)

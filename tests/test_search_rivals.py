@@ -33,7 +33,7 @@ from tests.search_problems import Chain, problems
 
 
 @settings(max_examples=60, deadline=None)
-@given(problem=problems(), name=st.sampled_from(sorted({*POLICIES} - {"ddpg"})), episodes=st.integers(1, 24))
+@given(problem=problems(), name=st.sampled_from(sorted({*POLICIES} - {"ddpg", "amc"})), episodes=st.integers(1, 24))
 def test_every_policy_proposes_plans_that_fit_or_probes(problem: Problem, name: str, episodes: int) -> None:
     found = search(problem, name, episodes=episodes, seed=3)
     assert 0 < len(found.records) <= episodes
