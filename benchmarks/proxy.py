@@ -49,7 +49,7 @@ def plans(problem: Any, count: int) -> list[np.ndarray]:
     found += [lagrange(problem, evenness) for evenness in (0.05, 0.1, 0.2, 0.4, 0.0)]
     while (number := len(found)) < count:
         if number % 5 == 0:
-            found.append(fit(problem, environment.walk(lambda state: random.random())))
+            found.append(fit(problem, environment.walk(lambda state, step: random.random())))
         else:
             near = found[(0, 3, 4, 6)[number % 4]]
             found.append(fit(problem, disturbed(problem, near, (0.03, 0.1, 0.2)[number % 3], random)))
