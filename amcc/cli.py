@@ -15,6 +15,7 @@ import typer
 from amcc.cli_search import search_command
 from amcc.console import (
     MODEL,
+    PROVIDER,
     Budgets,
     Calib,
     CalibSamples,
@@ -28,6 +29,11 @@ from amcc.console import (
     Fresh,
     InputShapes,
     Json,
+    LatencyBatch,
+    LatencyHook,
+    LatencyProvider,
+    LatencyThreads,
+    LatencyTimeout,
     Locks,
     MaxDrop,
     Metric,
@@ -51,6 +57,7 @@ from amcc.console import (
     answering,
     given,
     input_shapes,
+    measuring,
     print_json,
     stdout,
     watching,
@@ -112,6 +119,11 @@ def compile_command(
     threads: Threads = 0,
     workers: Workers = None,
     ray: Ray = None,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     ship_on_interrupt: ShipOnInterrupt = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -150,6 +162,7 @@ def compile_command(
                 threads=threads,
                 workers=workers,
                 ray=ray,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 ship_on_interrupt=ship_on_interrupt,
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
@@ -164,7 +177,7 @@ def compile_command(
 def pareto_command(
     model: Model,
     budgets: Annotated[list[str], typer.Option("--budgets", help="0.3,0.5,0.7 or 100M,150M, of --resource.")],
-    resource: Annotated[str, typer.Option("--resource", help="flops, params, size or memory.")] = "flops",
+    resource: Annotated[str, typer.Option("--resource", help="flops, params, size, memory or latency.")] = "flops",
     data: Data = None,
     calib: Calib = None,
     report_data: ReportData = None,
@@ -192,6 +205,11 @@ def pareto_command(
     threads: Threads = 0,
     workers: Workers = None,
     ray: Ray = None,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     ship_on_interrupt: ShipOnInterrupt = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -227,6 +245,7 @@ def pareto_command(
                 threads=threads,
                 workers=workers,
                 ray=ray,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 ship_on_interrupt=ship_on_interrupt,
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
@@ -265,6 +284,11 @@ def plan_command(
     threads: Threads = 0,
     workers: Workers = None,
     ray: Ray = None,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     ship_on_interrupt: ShipOnInterrupt = False,
     quiet: Quiet = False,
 ) -> None:
@@ -294,6 +318,7 @@ def plan_command(
                 threads=threads,
                 workers=workers,
                 ray=ray,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 ship_on_interrupt=ship_on_interrupt,
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
@@ -324,6 +349,11 @@ def apply_command(
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -349,6 +379,7 @@ def apply_command(
                 emit=emit,
                 input_shapes=input_shapes(input_shape),
                 threads=threads,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 observer=observer,
                 **given(calib_samples=calib_samples, eval_samples=eval_samples),
             )
@@ -399,6 +430,7 @@ def bench_command(
     warmup: Annotated[int, typer.Option("--warmup", help="Runs that do not count.", min=0)] = 5,
     batch: Annotated[int, typer.Option("--batch", help="Size of a dynamic first dimension.", min=1)] = 1,
     threads: Threads = 0,
+    provider: Annotated[str, typer.Option("--provider", help="Of ONNX Runtime.")] = PROVIDER,
     input_shape: InputShapes = None,
     json: Json = False,
 ) -> None:
@@ -408,8 +440,8 @@ def bench_command(
 
         from amcc import api
 
-        shapes = input_shapes(input_shape)
-        found = api.bench(models, runs=runs, warmup=warmup, threads=threads, batch=batch, input_shapes=shapes)
+        shapes, how = input_shapes(input_shape), {"threads": threads, "batch": batch}
+        found = api.bench(models, runs=runs, warmup=warmup, provider=provider, input_shapes=shapes, **how)
         if json:
             print_json([asdict(timing) for timing in found])
         else:

@@ -107,14 +107,20 @@ def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
 
 
 def budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
-    """The parts of the budget, and what the plan reaches of each."""
+    """The parts of the budget, and what the plan reaches of each: of latency what it took when it was run."""
     model = costs_of(shipment.study.subject, shipment.budget)
     before, after = model.original, model.of_removal(shipment.removal)
+    latency = shipment.study.subject.latency
     limits = shipment.budget.resolve(before)
     asked: dict[Key, str] = {term.key: str(term) for term in shipment.budget.terms}
     lines = []
     for key, limit in limits.items():
         original, reached = before.of(key), after.of(key)
+        if key == "latency":
+            if latency is None:
+                continue  # a plan is put on a network, and no device was asked
+            reached = latency.measured(shipment.removal)
+            limit = limit if shipment.guarantee is None else reached
         lines.append(
             BudgetLine(
                 asked=asked[key],

@@ -211,6 +211,7 @@ def _search_hash(study: Study, budget: Budget) -> str:
         "metric": study.evaluator.name,
         "original": study.evaluator.original,
         "budget": str(budget),
+        "latency": study.subject.latency.sha256 if study.subject.latency is not None else None,
         "lock": sorted(settings.lock),
         "exact": settings.exact,
         "recover": settings.recover,
