@@ -86,7 +86,6 @@ Ray = Annotated[
     str | None,
     typer.Option("--ray", help="Workers on a Ray cluster: its address, auto, or local for one started here."),
 ]
-Threads = Annotated[int, typer.Option("--threads", help="Of ONNX Runtime; 0 for all cores.")]
 LatencyProvider = Annotated[
     str, typer.Option("--latency-provider", help="Of ONNX Runtime, for budgets of latency and the report.")
 ]

@@ -89,7 +89,11 @@ def summarize(
         within_reach=round(within_reach(subject.channels), 6),
         seed=settings.seed,
         versions=versions(),
-        inputs={"model": subject.sha256, **{name: part.sha256 for name, part in data.items()}},
+        inputs={
+            "model": subject.sha256,
+            **{name: part.sha256 for name, part in data.items()},
+            **({"latency": subject.latency.sha256} if subject.latency is not None else {}),
+        },
         files={},
         warnings=tuple(study.notes.texts),
         timings=timings,

@@ -252,7 +252,7 @@ class Summary(Filed):
         guarantee: what was asked for in place of a budget, and shown; left out where there was none.
         free: inputs with sizes that a number fixed for the analysis only; left out where there are none.
         files: SHA-256 of the folder's files, but for those that hold timings.
-        inputs: SHA-256 of the model and of each data set.
+        inputs: SHA-256 of the model, of each data set, and of the table of latencies where there is one.
     """
 
     FILE: ClassVar = "summary.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,11 +42,13 @@ def keep(name: str, document: Document) -> bool:
         temporary.write_text(dumps(document), encoding="utf-8")
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         return False
     return True
 
 
 def forget(name: str) -> None:
     """Keep it no longer."""
-    (folder() / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder() / name).unlink()
