@@ -60,7 +60,7 @@ def timed(
     device = device_of(settings.measuring)
     with clock.phase("latency", f"measuring latency: {device}"):
         shapes = {name: subject.graph.shape(name) for name in subject.graph.inputs}
-        latency, kept = latency_of(subject.channels, device, shapes, fresh=fresh)
+        latency, kept = latency_of(subject.channels, device, shapes, file=subject.file, fresh=fresh)
         if not kept:
             notes.add(f"measured latencies could not be kept in {cache.folder()}: the next run measures them again")
         return _settled(replace(subject, latency=latency), asked, settings)

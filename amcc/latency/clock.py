@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from amcc.ir import Shape
 from amcc.jsontext import Document, dumps
@@ -30,8 +31,9 @@ class Latency:
     """A network's times on a device.
 
     Attributes:
-        scale: what predicted savings are multiplied by; the table's own until a plan that was run says better.
         name: of the table in the cache.
+        scale: what predicted savings are multiplied by; the table's own until a plan that was run says better.
+        file: the network as it came, where it came as a file.
     """
 
     channels: Channels
@@ -40,6 +42,7 @@ class Latency:
     table: Table
     name: str
     scale: float
+    file: Path | None = None
     _runs: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
 
     @property
@@ -64,7 +67,7 @@ class Latency:
         """
         key = _digest(self.channels, removal)
         if key not in self._runs:
-            bench = Bench(self.channels, self.device, self.shapes)
+            bench = Bench(self.channels, self.device, self.shapes, self.file)
             whole, plan = bench.beside([shrink(self.channels, removal)]).tolist()
             self._runs[key] = (whole, plan)
             before = cache.recall(_runs_name(self.name), Runs)
@@ -81,12 +84,18 @@ class Latency:
 
 
 def latency_of(
-    channels: Channels, device: Device, shapes: Mapping[str, Shape], *, fresh: bool = False
+    channels: Channels,
+    device: Device,
+    shapes: Mapping[str, Shape],
+    *,
+    file: Path | None = None,
+    fresh: bool = False,
 ) -> tuple[Latency, bool]:
     """The network's times on a device, from the cache or measured now; and whether they could be kept.
 
     Args:
         shapes: of the network's inputs.
+        file: the network as it came, where it came as a file.
         fresh: measure whatever the cache holds.
 
     Raises:
@@ -98,10 +107,10 @@ def latency_of(
         cache.forget(_runs_name(name))
     table, kept = cache.recall(name, Table), True
     if table is None or not _fits(table, channels):
-        table = measure(Bench(channels, device, shapes), fingerprint(channels.graph))
+        table = measure(Bench(channels, device, shapes, file), fingerprint(channels.graph))
         kept = cache.keep(name, table)
     runs = cache.recall(_runs_name(name), Runs)
-    return Latency(channels, device, shapes, table, name, table.scale, dict(runs.plans) if runs else {}), kept
+    return Latency(channels, device, shapes, table, name, table.scale, file, dict(runs.plans) if runs else {}), kept
 
 
 def _fits(table: Table, channels: Channels) -> bool:

@@ -43,10 +43,14 @@ class Bench:
 
     Args:
         shapes: of the network's inputs, for dimensions that are free.
+        file: the network as it came, where it came as a file: what is run as the original here.
     """
 
-    def __init__(self, channels: Channels, device: Device, shapes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self, channels: Channels, device: Device, shapes: Mapping[str, Shape], file: Path | None = None
+    ) -> None:
         self.channels, self.device, self.shapes = channels, device, shapes
+        self._file = file if isinstance(device, Local) else None
 
     def graph(self, plan: Plan) -> Graph:
         """The network that keeps so many units of each group, the last ones going first."""
@@ -63,6 +67,8 @@ class Bench:
             files = {str(number): Path(folder) / f"{number}.onnx" for number in range(len(graphs) + 1)}
             for path, graph in zip(files.values(), (self.channels.graph, *graphs), strict=True):
                 write_onnx(graph, path)
+            if self._file is not None:
+                files["0"] = self._file
             return np.array([timing.low * 1e6 for timing in self.device.compare(files, self.shapes)])
 
     def networks(self, plans: Sequence[Plan]) -> tuple[float, Array]:
