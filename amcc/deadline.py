@@ -39,7 +39,7 @@ _SETTLED = 0.01
 _ROUNDS = 4
 _PLANS = 8
 """Plans that are run after a search at most."""
-_PROCESSES = 3
+_TIMES = 3
 
 
 def timed(
@@ -211,9 +211,9 @@ def _steps_down(problem: Problem, keep: Array) -> Iterator[Array]:
 def beside(
     latency: Latency, files: Mapping[str, Path], shapes: Mapping[str, Shape], asked: Budget | None
 ) -> tuple[Timing, Timing]:
-    """The original's time and the result's, side by side in a fresh process.
+    """The original's time and the result's, side by side in fresh processes.
 
-    Up to three processes measure; the middle one counts.
+    Where that is not near the limit it is done three times, and the middle one counts.
 
     Args:
         files: the original, and what is to ship.
@@ -223,7 +223,7 @@ def beside(
         BudgetError: the result is too slow.
     """
     found: list[tuple[Timing, Timing]] = []
-    for _ in range(_PROCESSES if isinstance(latency.device, Local) else 1):
+    for _ in range(_TIMES if isinstance(latency.device, Local) else 1):
         before, after = latency.device.compare(files, shapes)
         found.append((before, after))
         if len(found) == 1 and _kept(latency, before, after, asked) and _kept(latency, before, after, asked, NEAR):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from amcc.latency.clock import Latency
     from amcc.passes.recovery import Repairer, Statistics
 
-AIM = Fraction(99, 100)
+AIM = Fraction(985, 1000)
 """The share of a limit of latency that plans are fitted to."""
 _SYNTHETIC_MACS = 200 * 10**9
 _FEW_SAMPLES = 64
