@@ -17,10 +17,12 @@ from amcc import errors
 
 if TYPE_CHECKING:
     from amcc.api import apply, bench, compare, compile, inspect, load, pareto, plan, verify
+    from amcc.settings import Measuring
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Measuring",
     "__version__",
     "apply",
     "bench",
@@ -34,7 +36,7 @@ __all__ = [
     "verify",
 ]
 
-_API = frozenset(__all__) - {"__version__", "errors"}
+_API = frozenset(__all__) - {"__version__", "errors", "Measuring"}
 
 
 class _Package(ModuleType):
@@ -49,6 +51,10 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Measuring":
+        from amcc.settings import Measuring
+
+        return Measuring
     if name not in _API:
         raise AttributeError(f"module 'amcc' has no attribute '{name}'")
     from amcc import api

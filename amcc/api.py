@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from amcc.artifacts import check_output, output_file
-from amcc.bench import Timing
+from amcc.bench import CPU, Timing, check_provider
 from amcc.bench import bench as _bench
 from amcc.budget import Budget
 from amcc.compare import Compared, compare
 from amcc.data import Spec
+from amcc.deadline import choose, timed
 from amcc.errors import InputError, UsageError
-from amcc.finals import last_round, winner
 from amcc.frontends.load import load
 from amcc.graph_json import GraphJson, graph_json
 from amcc.guarantee import guarantee, joined, level_journals
@@ -27,7 +27,7 @@ from amcc.passes.rewrite import shrink
 from amcc.plan import Plan
 from amcc.planning import describe, removal_of
 from amcc.progress import Clock, Observer, Silent
-from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Settings, artifacts
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Measuring, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, ship
 from amcc.stages import DataSpec, Notes, check_reachable
@@ -85,6 +85,7 @@ def compile(
     threads: int = 0,
     workers: int | None = None,
     ray: str | None = None,
+    measuring: Measuring | None = None,
     ship_on_interrupt: bool = False,
     observer: Observer | None = None,
 ) -> Result:
@@ -93,11 +94,11 @@ def compile(
     Args:
         model: an ONNX file, a torch module, `module:factory`, or a factory.
         example_inputs: of a torch module: a tensor or a tuple of arguments.
-        budget: `flops=0.5`, `params=150k`, `size=4MB`, `memory=0.6`, or several; in its place:
+        budget: `flops=0.5`, `params=150k`, `size=4MB`, `memory=0.6`, `latency=3ms`, or several; in its place:
         min_metric: what the metric is to be at least (0.92 or "92%"), on samples that nothing else saw.
         max_drop: by how much it may fall at most, absolute: 0.005 or "0.5%".
         confidence: how sure that is to be.
-        minimise: `"flops"`, `"params"`, `"size"` or `"memory"`, as small as the guarantee lets it be.
+        minimise: `"flops"`, `"params"`, `"size"`, `"memory"` or `"latency"`, as small as the guarantee lets it be.
         data: for the search's score, labels optional; see `amcc.data.load_data`.
         calib: inputs for recovery, by default a part of `data`.
         report_data: what the report quotes, by default a part of `data` that the search does not see.
@@ -112,6 +113,8 @@ def compile(
         threads: of ONNX Runtime, 0 for all cores; of each worker, 0 for its share of them.
         workers: processes that score plans side by side; the result does not depend on them.
         ray: do so on a Ray cluster, at an address as `ray.init` takes it, or on one started here, `"local"`.
+        fresh: throw away a journal instead, and measure latency again.
+        measuring: how latency is measured: one thread of ONNX Runtime's CPU provider, unless told otherwise.
         ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far.
 
     Raises:
@@ -140,6 +143,7 @@ def compile(
         threads=threads,
         workers=workers,
         ray=ray,
+        measuring=measuring or Measuring(),
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -147,6 +151,7 @@ def compile(
     journal = journal_for(folder, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    subject = timed(subject, asked, settings, clock, notes, fresh=fresh)
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     if target is not None:
@@ -158,11 +163,10 @@ def compile(
             with joined(journal):
                 return ship(shipment, folder, force=force)
     with study:
-        found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
-        finalists = last_round(study, found)
-    best = winner(finalists, found)
-    removal = subject.channels.removal(best.keep, study.learned.orders)
-    return ship(Shipment(study, removal, asked, best.policy, found, finalists), folder, force=force)
+        chosen = choose(study, asked, find(study, asked, journal, ship_on_interrupt=ship_on_interrupt))
+    removal = subject.channels.removal(chosen.record.keep, study.learned.orders)
+    shipment = Shipment(study, removal, asked, chosen.record.policy, chosen.search, chosen.finalists)
+    return ship(shipment, folder, force=force)
 
 
 def _asked(budget: str | Sequence[str] | None, target: Target | None, *, some_data: bool) -> Budget:
@@ -203,6 +207,7 @@ def plan(
     threads: int = 0,
     workers: int | None = None,
     ray: str | None = None,
+    measuring: Measuring | None = None,
     ship_on_interrupt: bool = False,
     observer: Observer | None = None,
 ) -> Plan:
@@ -223,6 +228,7 @@ def plan(
         threads=threads,
         workers=workers,
         ray=ray,
+        measuring=measuring or Measuring(),
     )
     file = None if out is None else Path(out)
     if file is not None:
@@ -230,10 +236,10 @@ def plan(
     journal = journal_for(file, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    subject = timed(subject, asked, settings, clock, notes, fresh=fresh)
     check_reachable(subject, asked, settings)
     with prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes) as study:
-        found = find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)
-        best = winner(last_round(study, found), found)
+        best = choose(study, asked, find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)).record
     removal = subject.channels.removal(best.keep, study.learned.orders)
     pure = shrink(subject.channels, removal)
     facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}
@@ -265,6 +271,7 @@ def apply(
     calib_samples: int = CALIB_SAMPLES,
     eval_samples: int = EVAL_SAMPLES,
     threads: int = 0,
+    measuring: Measuring | None = None,
     observer: Observer | None = None,
 ) -> Result:
     """Put a plan on a network, without a search. See `compile` for the rest.
@@ -287,6 +294,7 @@ def apply(
         calib_samples=calib_samples,
         eval_samples=eval_samples,
         threads=threads,
+        measuring=measuring or Measuring(),
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -331,6 +339,7 @@ def bench(
     warmup: int = 5,
     threads: int = 0,
     batch: int = 1,
+    provider: str = CPU,
     input_shapes: Mapping[str, Shape] | None = None,
 ) -> list[Timing]:
     """Latency of ONNX files (or output folders) in ONNX Runtime, taking turns; see `amcc.bench`."""
@@ -340,4 +349,7 @@ def bench(
         if not path.is_file():
             raise InputError("no such file", where=str(path))
         files[str(model)] = path
-    return _bench(files, runs=runs, warmup=warmup, threads=threads, batch=batch, input_shapes=input_shapes)
+    check_provider(provider, "--provider")
+    return _bench(
+        files, runs=runs, warmup=warmup, threads=threads, batch=batch, provider=provider, input_shapes=input_shapes
+    )

@@ -3,7 +3,7 @@
 `flops=0.5,size=4MB` is a list of terms. A term is a ratio of the original or an absolute value;
 `Budget.resolve` turns all of them into `Limits`, whole numbers that a plan's `Costs` must not
 exceed. The arithmetic is rational from the text on, so no float decides whether a plan fits. One
-multiply-accumulate counts as one FLOP, as AMC counts them (arXiv 1802.03494, section 4).
+multiply-accumulate counts as one FLOP, as AMC counts them (arXiv 1802.03494, section 4). Latency is in nanoseconds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from typing import Literal, get_args
 
 from amcc.errors import UsageError
 
-Key = Literal["flops", "params", "size", "memory"]
+Key = Literal["flops", "params", "size", "memory", "latency"]
 KEYS: tuple[Key, ...] = get_args(Key)
 
 _COUNT = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_LATER = ("latency",)
-_SUFFIXES: dict[Key, dict[str, int]] = {"flops": _COUNT, "params": _COUNT, "size": _BYTES, "memory": _BYTES}
+_TIMES = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+_SUFFIXES: dict[Key, dict[str, int]] = {
+    "flops": _COUNT,
+    "params": _COUNT,
+    "size": _BYTES,
+    "memory": _BYTES,
+    "latency": _TIMES,
+}
 _NUMBER = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})\s*([A-Za-z%]*)")
 
 
@@ -36,12 +42,14 @@ class Costs:
         params: elements of all parameters.
         size: bytes of these.
         memory: bytes of activations alive at once, one sample; 0 where it is not counted.
+        latency: nanoseconds of a run; 0 where it is not known.
     """
 
     flops: int
     params: int
     size: int
     memory: int = 0
+    latency: int = 0
 
     def of(self, key: Key) -> int:
         """The cost in one resource."""
@@ -57,6 +65,7 @@ class Limits:
     params: int | None = None
     size: int | None = None
     memory: int | None = None
+    latency: int | None = None
 
     def items(self) -> Iterator[tuple[Key, int]]:
         """The resources that have a limit, with it."""
@@ -72,6 +81,7 @@ class Limits:
             and (self.params is None or costs.params <= self.params)
             and (self.size is None or costs.size <= self.size)
             and (self.memory is None or costs.memory <= self.memory)
+            and (self.latency is None or costs.latency <= self.latency)
         )
 
     def use(self, costs: Costs) -> float:
@@ -84,7 +94,7 @@ class Term:
     """One resource's part of a budget.
 
     Attributes:
-        value: a share of the original in (0, 1] if `relative`, else a count or a number of bytes.
+        value: a share of the original in (0, 1] if `relative`, else a count, bytes or nanoseconds.
         text: the value as the user wrote it.
     """
 
@@ -111,7 +121,8 @@ class Budget:
         """Read `flops=0.5`, several joined by commas, or a list of such texts.
 
         A value is a ratio in (0, 1] (`0.5`, `50%`), or an absolute number: with a suffix
-        k, M, G (flops, params) or B, kB, MB, GB, KiB, MiB, GiB (size, memory), or a plain integer above 1.
+        k, M, G (flops, params), B, kB, MB, GB, KiB, MiB, GiB (size, memory) or ns, us, ms, s (latency), or,
+        for all but latency, a plain integer above 1.
 
         Raises:
             UsageError: an unknown key, one given twice, or a value of no legal form.
@@ -127,10 +138,9 @@ class Budget:
             seen.add(term.key)
         return cls(tuple(terms))
 
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """The resources that it limits."""
-        return tuple(term.key for term in self.terms)
+    def of(self, key: Key) -> Term | None:
+        """What it says of one resource; None for nothing."""
+        return next((term for term in self.terms if term.key == key), None)
 
     def resolve(self, original: Costs) -> Limits:
         """The limits for a network of these costs: ratio r of cost C allows floor(r * C), exactly."""
@@ -142,8 +152,6 @@ def _term(text: str) -> Term:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise UsageError(f"budget '{text}' is not of the form key=value", hint=_forms())
-    if key in _LATER:
-        raise UsageError(f"a budget for {key} is not possible yet", hint=f"the keys are {', '.join(KEYS)}")
     for known in KEYS:
         if key == known:
             return _value(known, value)
@@ -165,6 +173,8 @@ def _value(key: Key, text: str) -> Term:
             raise UsageError(f"budget {key}={text}: unknown suffix '{suffix}'", hint=_forms(key))
         return _absolute(key, number * _SUFFIXES[key][suffix], text)
     if digits.isdigit() and number > 1:
+        if key == "latency":
+            raise UsageError(f"budget {key}={text}: a latency needs a unit", hint=_forms(key))
         return _absolute(key, number, text)
     return _ratio(key, number, text)
 
@@ -187,8 +197,14 @@ def _forms(key: Key | None = None) -> str:
         "params": "params=0.3, params=30%, params=250k",
         "size": "size=0.5, size=50%, size=4MB, size=512KiB",
         "memory": "memory=0.6, memory=60%, memory=20MB, memory=512KiB",
+        "latency": "latency=0.5, latency=50%, latency=3ms, latency=800us",
     }
     if key is None:
         return f"write it as {'; '.join(examples.values())}: a ratio in (0, 1] or absolute"
-    suffixes = ", ".join([*_SUFFIXES[key], "or an integer above 1"])
+    suffixes = ", ".join([*_SUFFIXES[key], *(["or an integer above 1"] if key != "latency" else [])])
     return f"write it as {examples[key]}: a ratio in (0, 1], or an absolute value with {suffixes}"
+
+
+def spelled(key: Key, value: int) -> str:
+    """A cost or limit as a budget has it: `flops=62742853`, `latency=1.234ms`."""
+    return f"{key}={value / 10**6:.4g}ms" if key == "latency" else f"{key}={value}"

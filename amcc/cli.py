@@ -12,9 +12,11 @@ from typing import Annotated
 
 import typer
 
+from amcc.cli_pareto import pareto_command
 from amcc.cli_search import search_command
 from amcc.console import (
     MODEL,
+    PROVIDER,
     Budgets,
     Calib,
     CalibSamples,
@@ -28,6 +30,11 @@ from amcc.console import (
     Fresh,
     InputShapes,
     Json,
+    LatencyBatch,
+    LatencyHook,
+    LatencyProvider,
+    LatencyThreads,
+    LatencyTimeout,
     Locks,
     MaxDrop,
     Metric,
@@ -51,6 +58,7 @@ from amcc.console import (
     answering,
     given,
     input_shapes,
+    measuring,
     print_json,
     stdout,
     watching,
@@ -112,6 +120,11 @@ def compile_command(
     threads: Threads = 0,
     workers: Workers = None,
     ray: Ray = None,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     ship_on_interrupt: ShipOnInterrupt = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -150,6 +163,7 @@ def compile_command(
                 threads=threads,
                 workers=workers,
                 ray=ray,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 ship_on_interrupt=ship_on_interrupt,
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
@@ -160,83 +174,7 @@ def compile_command(
             print_summary(result.summary, result.folder, stdout())
 
 
-@app.command("pareto")
-def pareto_command(
-    model: Model,
-    budgets: Annotated[list[str], typer.Option("--budgets", help="0.3,0.5,0.7 or 100M,150M, of --resource.")],
-    resource: Annotated[str, typer.Option("--resource", help="flops, params, size or memory.")] = "flops",
-    data: Data = None,
-    calib: Calib = None,
-    report_data: ReportData = None,
-    preprocess: Preprocess = None,
-    metric: Metric = None,
-    search: Annotated[str, typer.Option("--search", help="refine, evolutionary, random, or a rule.")] = "refine",
-    episodes: Annotated[
-        int | None, typer.Option("--episodes", help="As for one budget; all of them have a third more.")
-    ] = None,
-    seed: Seed = 0,
-    round: Round = None,
-    lock: Locks = None,
-    exact: Exact = False,
-    min_keep: MinKeep = 0.0,
-    recover: Recover = "full",
-    emit: Emit = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to write; by default MODEL.pareto.")
-    ] = None,
-    force: Force = False,
-    fresh: Fresh = False,
-    input_shape: InputShapes = None,
-    calib_samples: CalibSamples = None,
-    eval_samples: EvalSamples = None,
-    threads: Threads = 0,
-    workers: Workers = None,
-    ray: Ray = None,
-    ship_on_interrupt: ShipOnInterrupt = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Make a network smaller to several sizes from one search."""
-    with answering():
-        from amcc import api
-        from amcc.artifacts import default_output
-        from amcc.front_report import print_front
-
-        with watching(quiet) as observer:
-            found = api.pareto(
-                model,
-                budgets=budgets,
-                resource=resource,
-                data=data,
-                calib=calib,
-                report_data=report_data,
-                preprocess=preprocess,
-                metric=metric,
-                search=search,
-                seed=seed,
-                round=round,
-                lock=lock or (),
-                exact=exact,
-                min_keep=min_keep,
-                recover=recover,
-                emit=emit,
-                out=output or default_output(model).with_suffix(".pareto"),
-                force=force,
-                fresh=fresh,
-                input_shapes=input_shapes(input_shape),
-                threads=threads,
-                workers=workers,
-                ray=ray,
-                ship_on_interrupt=ship_on_interrupt,
-                observer=observer,
-                **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
-            )
-        if json:
-            print_json(found.front)
-        else:
-            print_front(found.front, [result.summary for result in found.results], found.folder, stdout())
-
-
+app.command("pareto")(pareto_command)
 app.command("search")(search_command)
 
 
@@ -265,6 +203,11 @@ def plan_command(
     threads: Threads = 0,
     workers: Workers = None,
     ray: Ray = None,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     ship_on_interrupt: ShipOnInterrupt = False,
     quiet: Quiet = False,
 ) -> None:
@@ -294,6 +237,7 @@ def plan_command(
                 threads=threads,
                 workers=workers,
                 ray=ray,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 ship_on_interrupt=ship_on_interrupt,
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
@@ -324,6 +268,11 @@ def apply_command(
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -349,6 +298,7 @@ def apply_command(
                 emit=emit,
                 input_shapes=input_shapes(input_shape),
                 threads=threads,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 observer=observer,
                 **given(calib_samples=calib_samples, eval_samples=eval_samples),
             )
@@ -399,6 +349,7 @@ def bench_command(
     warmup: Annotated[int, typer.Option("--warmup", help="Runs that do not count.", min=0)] = 5,
     batch: Annotated[int, typer.Option("--batch", help="Size of a dynamic first dimension.", min=1)] = 1,
     threads: Threads = 0,
+    provider: Annotated[str, typer.Option("--provider", help="Of ONNX Runtime.")] = PROVIDER,
     input_shape: InputShapes = None,
     json: Json = False,
 ) -> None:
@@ -408,8 +359,8 @@ def bench_command(
 
         from amcc import api
 
-        shapes = input_shapes(input_shape)
-        found = api.bench(models, runs=runs, warmup=warmup, threads=threads, batch=batch, input_shapes=shapes)
+        shapes, how = input_shapes(input_shape), {"threads": threads, "batch": batch}
+        found = api.bench(models, runs=runs, warmup=warmup, provider=provider, input_shapes=shapes, **how)
         if json:
             print_json([asdict(timing) for timing in found])
         else:

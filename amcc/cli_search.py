@@ -9,6 +9,7 @@ import typer
 
 from amcc.console import (
     POLICY,
+    PROVIDER,
     Budgets,
     Calib,
     CalibSamples,
@@ -20,6 +21,11 @@ from amcc.console import (
     Fresh,
     InputShapes,
     Json,
+    LatencyBatch,
+    LatencyHook,
+    LatencyProvider,
+    LatencyThreads,
+    LatencyTimeout,
     Locks,
     Metric,
     MinKeep,
@@ -36,6 +42,7 @@ from amcc.console import (
     answering,
     given,
     input_shapes,
+    measuring,
     print_json,
     stdout,
     watching,
@@ -79,6 +86,11 @@ def search_command(
     threads: Threads = 0,
     workers: Workers = None,
     ray: Ray = None,
+    latency_provider: LatencyProvider = PROVIDER,
+    latency_threads: LatencyThreads = 1,
+    latency_batch: LatencyBatch = 1,
+    latency_hook: LatencyHook = None,
+    latency_timeout: LatencyTimeout = 600.0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -113,6 +125,7 @@ def search_command(
                 threads=threads,
                 workers=workers,
                 ray=ray,
+                measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
             )

@@ -20,6 +20,7 @@ from amcc.artifacts import check_output, output_folder
 from amcc.budget import Budget
 from amcc.comparison import Comparison, Grouped, Original, Play, Rival, Shipped, Spread, Timing, Timings
 from amcc.data import Spec
+from amcc.deadline import timed
 from amcc.errors import UsageError
 from amcc.finals import last_rounds
 from amcc.ir import Shape
@@ -29,7 +30,7 @@ from amcc.plan import Plan
 from amcc.planning import describe
 from amcc.progress import Clock, Observer, Silent
 from amcc.search import POLICIES, Record, SearchResult, policy_named
-from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Settings
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Measuring, Settings
 from amcc.shipment import Shipment, budget_lines
 from amcc.stages import DataSpec, Notes, check_reachable
 from amcc.study import Study, find, open_subject, prepare
@@ -82,6 +83,7 @@ def compare(
     threads: int = 0,
     workers: int | None = None,
     ray: str | None = None,
+    measuring: Measuring | None = None,
     observer: Observer | None = None,
 ) -> Compared:
     """Run several policies with several seeds each. See `amcc.api.compile` for the rest.
@@ -120,6 +122,7 @@ def compare(
         threads=threads,
         workers=workers,
         ray=ray,
+        measuring=measuring or Measuring(),
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -127,6 +130,7 @@ def compare(
     journals = _journals(folder, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    subject = timed(subject, asked, settings, clock, notes, fresh=fresh)
     check_reachable(subject, asked, settings)
     known: dict[tuple[int, ...], float] = {}
     with prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes) as study:

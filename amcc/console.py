@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from amcc.ir import Shape
+    from amcc.settings import Measuring
 
 MODEL = "An ONNX file, or module:factory of a PyTorch network."
 Model = Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")]
-_BUDGET = "flops=0.5, params=150k, size=4MB, memory=20MB; repeat for several."
+_BUDGET = "flops=0.5, params=150k, size=4MB, memory=20MB, latency=3ms; repeat for several."
 Budgets = Annotated[list[str], typer.Option("--budget", "-b", help=_BUDGET)]
 OptionalBudgets = Annotated[list[str] | None, typer.Option("--budget", "-b", help=_BUDGET)]
 MinMetric = Annotated[
@@ -31,7 +32,7 @@ MaxDrop = Annotated[
 ]
 Confidence = Annotated[float, typer.Option("--confidence", help="Of --min-metric and --max-drop.")]
 Minimise = Annotated[
-    str, typer.Option("--minimise", help="Under --min-metric and --max-drop: flops, params, size or memory.")
+    str, typer.Option("--minimise", help="Under --min-metric and --max-drop: flops, params, size, memory or latency.")
 ]
 Data = Annotated[
     str | None,
@@ -71,7 +72,7 @@ Recover = Annotated[str, typer.Option("--recover", help="full; layers, without b
 Emit = Annotated[list[str] | None, typer.Option("--emit", help="onnx, torch; by default whatever is possible.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write; by default MODEL.amcc.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that is already there.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Begin the search anew instead of going on from its journal.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, without the journal, and measure latency again.")]
 InputShapes = Annotated[
     list[str] | None, typer.Option("--input-shape", help="name=1x3x224x224 for dynamic dimensions; repeat.")
 ]
@@ -85,6 +86,17 @@ Ray = Annotated[
     str | None,
     typer.Option("--ray", help="Workers on a Ray cluster: its address, auto, or local for one started here."),
 ]
+LatencyProvider = Annotated[
+    str, typer.Option("--latency-provider", help="Of ONNX Runtime, for budgets of latency and the report.")
+]
+LatencyThreads = Annotated[int, typer.Option("--latency-threads", help="Of ONNX Runtime there; 0 for all cores.")]
+LatencyBatch = Annotated[int, typer.Option("--latency-batch", help="Samples in a run, where that is free.")]
+LatencyHook = Annotated[
+    str | None,
+    typer.Option("--latency-hook", help="module:function from the path of an ONNX file to milliseconds elsewhere."),
+]
+LatencyTimeout = Annotated[float, typer.Option("--latency-timeout", help="Seconds that it may take for one network.")]
+PROVIDER = "CPUExecutionProvider"
 ShipOnInterrupt = Annotated[
     bool, typer.Option("--ship-on-interrupt", help="Ctrl-C ends the search and ships the best plan so far.")
 ]
@@ -158,6 +170,13 @@ def print_json(content: Any) -> None:
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given; the others keep the defaults of the Python interface."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def measuring(provider: str, threads: int, batch: int, hook: str | None, timeout: float) -> Measuring:
+    """How latency is measured."""
+    from amcc.settings import Measuring
+
+    return Measuring(provider, threads, batch, hook, timeout)
 
 
 def input_shapes(texts: list[str] | None) -> dict[str, Shape] | None:

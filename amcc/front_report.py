@@ -33,7 +33,7 @@ def print_front(front: Front, summaries: Sequence[Summary], folder: Path | None,
     shown.add_row(
         "original",
         *(count(before.macs), count(before.params), size(before.bytes)),
-        f"{latency.median:.3g}" if latency else "",
+        f"{latency.low:.3g}" if latency else "",
         *(score(front.metric, part.before) if part else "" for part in (first.search, first.report)),
         "",
     )
@@ -42,7 +42,7 @@ def print_front(front: Front, summaries: Sequence[Summary], folder: Path | None,
         shown.add_row(
             point.asked,
             *(count(point.cost.macs), count(point.cost.params), size(point.cost.bytes)),
-            f"{latency.median:.3g}" if latency else "",
+            f"{latency.low:.3g}" if latency else "",
             *(score(front.metric, part.after) if part else "" for part in (point.search, point.report)),
             point.policy,
         )
@@ -65,7 +65,7 @@ def html(front: Front, summaries: Sequence[Summary], records: Sequence[Record]) 
     title = f"{front.model}, {', '.join(point.asked for point in front.points)}"
     warnings = dict.fromkeys(text for summary in summaries for text in summary.warnings)
     latencies = [(s.timings.before, s.timings.after) for s in summaries]
-    milliseconds = [(b.median, a.median) for b, a in latencies if b is not None and a is not None]
+    milliseconds = [(b.low, a.low) for b, a in latencies if b is not None and a is not None]
     parts = [
         f"<h1>{escape(title)}</h1>",
         *(f'<p class="warning">{escape(text)}</p>' for text in warnings),
@@ -191,7 +191,7 @@ def _table(front: Front, summaries: Sequence[Summary]) -> str:
         cells = (
             f"{point.reached:,} ({point.ratio:.4f})",
             *(count(cost.macs), count(cost.params), size(cost.bytes), size(cost.memory)),
-            f"{latency.median:.3g}" if latency else "",
+            f"{latency.low:.3g}" if latency else "",
             *(score(front.metric, part.after) if part else "" for part in (point.search, point.report)),
             point.policy,
         )

@@ -263,7 +263,8 @@ class _Explorer:
 
 def exactly(target: Target, cost: int) -> Budget:
     """The budget that is exactly used up."""
-    return Budget((Term(target.minimise, Fraction(cost), relative=False, text=str(cost)),))
+    text = f"{cost}ns" if target.minimise == "latency" else str(cost)
+    return Budget((Term(target.minimise, Fraction(cost), relative=False, text=text),))
 
 
 def _checked(study: Study, target: Target, guard: Guard, explorer: _Explorer) -> Guaranteed:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from amcc.artifacts import check_output, journal_path, output_folder
 from amcc.budget import KEYS, Budget, Key, Limits
 from amcc.data import Spec
+from amcc.deadline import in_time, joined, timed
 from amcc.errors import BudgetError, UsageError
 from amcc.finals import last_rounds, places, winner
 from amcc.front import Cost, Front, Point
@@ -24,10 +25,10 @@ from amcc.passes.cost import CostModel
 from amcc.progress import Clock, Observer, Silent
 from amcc.search import SearchResult
 from amcc.search.multi_budget import MultiBudget, check_policy, parts
-from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Settings, artifacts
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Measuring, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, finish, write
-from amcc.stages import DataSpec, Notes, check_reachable, costs_of, problem_of
+from amcc.stages import DataSpec, Notes, check_reachable, costs_of, limits_of, problem_of
 from amcc.study import Study, find, journal_for, open_subject, prepare
 from amcc.summary import Summary, Totals, versions
 
@@ -76,6 +77,7 @@ def pareto(
     threads: int = 0,
     workers: int | None = None,
     ray: str | None = None,
+    measuring: Measuring | None = None,
     ship_on_interrupt: bool = False,
     observer: Observer | None = None,
 ) -> Pareto:
@@ -83,7 +85,7 @@ def pareto(
 
     Args:
         budgets: values of one resource, `"0.3,0.5"` or a list, each as a budget has it (`0.3`, `30%`, `150M`).
-        resource: `flops`, `params`, `size` or `memory`.
+        resource: `flops`, `params`, `size`, `memory` or `latency`.
         episodes: as for one budget; for all of them together the search has a third more.
         out: folder for a folder a budget, `pareto.json` and `pareto.html`.
 
@@ -112,6 +114,7 @@ def pareto(
         threads=threads,
         workers=workers,
         ray=ray,
+        measuring=measuring or Measuring(),
     )
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -119,6 +122,7 @@ def pareto(
     journal = journal_for(folder, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
+    subject = timed(subject, asked[len(asked) // 2], settings, clock, notes, fresh=fresh)
     rungs = _sorted(asked, costs_of(subject, asked[0]))
     _check_reachable(rungs, lambda budget: check_reachable(subject, budget, settings))
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
@@ -156,7 +160,7 @@ def _asked(budgets: str | Sequence[str | float], resource: str) -> list[Budget]:
 def _sorted(asked: Sequence[Budget], costs: CostModel) -> list[tuple[Budget, Limits]]:
     """The budgets and their limits, the tightest first."""
     key = asked[0].terms[0].key
-    rungs = sorted(((b, b.resolve(costs.original)) for b in asked), key=lambda rung: _limit(rung[1], key))
+    rungs = sorted(((b, limits_of(b, costs)) for b in asked), key=lambda rung: _limit(rung[1], key))
     for (one, low), (other, high) in pairwise(rungs):
         if low == high:
             raise UsageError(f"{one} and {other} are the same", where="--budgets", hint="give each once")
@@ -187,16 +191,17 @@ def _check_reachable(rungs: Sequence[tuple[Budget, Limits]], check: Callable[[Bu
 def _shipments(study: Study, rungs: Sequence[tuple[Budget, Limits]], found: SearchResult) -> list[Shipment]:
     """What each budget ships; every point has its own warnings and its own clock, which goes on from the shared one."""
     split = parts(found, [limits for _, limits in rungs])
+    fast = [in_time(study, budget, part) for (budget, _), part in zip(rungs, split, strict=True)]
     most = places(study)
-    rounds = last_rounds(study, split, max(1, min(most, 3 * most // (2 * len(rungs)))))
+    rounds = last_rounds(study, fast, max(1, min(most, 3 * most // (2 * len(rungs)))))
     shipments = []
-    for (budget, _), part, finalists in zip(rungs, split, rounds, strict=True):
-        best = winner(finalists, part)
+    for (budget, _), part, quick, finalists in zip(rungs, split, fast, rounds, strict=True):
+        best = winner(finalists, quick)
         clock = Clock(study.clock.observer)
         clock.seconds |= study.clock.seconds
         own = replace(study, notes=Notes(list(study.notes.texts)), clock=clock)
         removal = study.subject.channels.removal(best.keep, study.learned.orders)
-        shipments.append(Shipment(own, removal, budget, best.policy, part, finalists))
+        shipments.append(Shipment(own, removal, budget, best.policy, joined(part, quick), finalists))
     return shipments
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amcc.budget import Key
 from amcc.summary import Change, FreeLine, GroupLine, Latency, Measured, Summary
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def print_summary(summary: Summary, folder: Path | None, console: Console) -> No
 def summary_lines(summary: Summary) -> list[str]:
     """One line each: budget, metric by split, certificate, free sizes, inexact cuts, reach."""
     lines = [
-        f"[bold]budget[/]       {line.asked}: {line.reached:,} of {line.original:,} "
-        f"({line.ratio:.4f}), at most {line.limit:,} asked"
+        f"[bold]budget[/]       {line.asked}: {amount(line.resource, line.reached)} of "
+        f"{amount(line.resource, line.original)} ({line.ratio:.4f}), at most {amount(line.resource, line.limit)} asked"
         for line in (summary.budget if summary.guarantee is None else ())
     ]
     if summary.guarantee is not None:
@@ -117,14 +118,15 @@ def print_inspection(found: GraphJson, console: Console) -> None:
 
 def print_timings(timings: Sequence[Timing], console: Console) -> None:
     """Latency of models side by side."""
-    table = new_table("model", "median ms", "spread", "fastest", "against the first", "runs")
+    table = new_table("model", "ms", "median", "spread", "fastest", "against the first", "runs")
     for timing in timings:
         table.add_row(
             _plain(timing.model),
+            f"{timing.low:.3f}",
             f"{timing.median:.3f}",
             f"{timing.spread:.3f}",
             f"{timing.fastest:.3f}",
-            f"{timing.median / timings[0].median:.2f}x",
+            f"{timing.low / timings[0].low:.2f}x",
             str(timing.runs),
         )
     console.print(table)
@@ -149,6 +151,11 @@ def size(number: int) -> str:
         if number >= limit:
             return f"{number / limit:.4g} {suffix}"
     return f"{number} B"
+
+
+def amount(resource: Key, value: int) -> str:
+    """A cost in whole units; of latency, in milliseconds."""
+    return f"{value / 10**6:.4g} ms" if resource == "latency" else f"{value:,}"
 
 
 def score(name: str, value: float) -> str:
@@ -189,7 +196,7 @@ def rows(summary: Summary) -> list[tuple[str, str, str, str]]:
     ]
     before, after = summary.timings.before, summary.timings.after
     if before is not None and after is not None:
-        table.append(("latency", _latency(before), _latency(after), f"{after.median / before.median:.3f}"))
+        table.append(("latency", _latency(before), _latency(after), f"{after.low / before.low:.3f}"))
     return table
 
 
@@ -199,7 +206,7 @@ def _row(name: str, change: Change, show: object) -> tuple[str, str, str, str]:
 
 
 def _latency(latency: Latency) -> str:
-    return f"{latency.median:#.3g} ± {latency.spread / 2:.3f} ms"
+    return f"{latency.low:#.3g} ms"
 
 
 def _measured(name: str, measured: Measured) -> str:
@@ -234,7 +241,7 @@ def _cost_table(summary: Summary) -> Table:
 
 _NUMBERS = {
     *("kept", "of", "MACs", "params", "before", "after", "ratio", "units", "MACs out of reach", "axis", "axes"),
-    *("locks", "share", "runs", "median ms", "spread", "fastest", "against the first"),
+    *("locks", "share", "runs", "ms", "median", "spread", "fastest", "against the first"),
 }
 
 

@@ -22,6 +22,33 @@ LARGE_GROUP, LARGE_MULTIPLE = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
+class Measuring:
+    """How latency is measured.
+
+    Attributes:
+        provider: ONNX Runtime's name of what runs the network here.
+        threads: of ONNX Runtime within an operator, 0 for all cores.
+        batch: samples in a run, where the network leaves that free.
+        hook: a function, or `module:function`, that is given the path of an ONNX file and gives milliseconds,
+            in place of ONNX Runtime here.
+        timeout: seconds that the function may take for one network.
+    """
+
+    provider: str = "CPUExecutionProvider"
+    threads: int = 1
+    batch: int = 1
+    hook: str | Callable[..., Any] | None = None
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("threads", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{getattr(self, name)} is below {least}", where=f"--latency-{name}")
+        if not self.timeout > 0:
+            raise UsageError(f"{self.timeout} is not above 0", where="--latency-timeout")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Choices of a compilation.
 
@@ -40,6 +67,7 @@ class Settings:
         workers: what scores plans side by side; None for one here, or for as many as a Ray cluster has room for.
         ray: the address of a Ray cluster, or `"local"`.
         guarded: whether samples are held back for a guarantee.
+        measuring: how latency is measured.
     """
 
     search: str = "ddpg"
@@ -59,6 +87,7 @@ class Settings:
     workers: int | None = None
     ray: str | None = None
     guarded: bool = False
+    measuring: Measuring = Measuring()
 
     def __post_init__(self) -> None:
         numbers = {"episodes": 1, "calib_samples": 1, "eval_samples": 1, "report_samples": 1, "threads": 0, "seed": 0}

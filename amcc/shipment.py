@@ -89,7 +89,11 @@ def summarize(
         within_reach=round(within_reach(subject.channels), 6),
         seed=settings.seed,
         versions=versions(),
-        inputs={"model": subject.sha256, **{name: part.sha256 for name, part in data.items()}},
+        inputs={
+            "model": subject.sha256,
+            **{name: part.sha256 for name, part in data.items()},
+            **({"latency": subject.latency.sha256} if subject.latency is not None else {}),
+        },
         files={},
         warnings=tuple(study.notes.texts),
         timings=timings,
@@ -107,14 +111,20 @@ def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
 
 
 def budget_lines(shipment: Shipment) -> tuple[BudgetLine, ...]:
-    """The parts of the budget, and what the plan reaches of each."""
+    """The parts of the budget, and what the plan reaches of each: of latency what it took when it was run."""
     model = costs_of(shipment.study.subject, shipment.budget)
     before, after = model.original, model.of_removal(shipment.removal)
+    latency = shipment.study.subject.latency
     limits = shipment.budget.resolve(before)
     asked: dict[Key, str] = {term.key: str(term) for term in shipment.budget.terms}
     lines = []
     for key, limit in limits.items():
         original, reached = before.of(key), after.of(key)
+        if key == "latency":
+            if latency is None:
+                continue  # a plan is put on a network, and no device was asked
+            reached = latency.measured(shipment.removal)
+            limit = limit if shipment.guarantee is None else reached
         lines.append(
             BudgetLine(
                 asked=asked[key],

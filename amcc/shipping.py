@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from amcc.artifacts import hashes, journal_path, output_folder
 from amcc.bench import bench
 from amcc.certificate import certify
+from amcc.deadline import beside
 from amcc.errors import AmccError, ModelError, VerificationError
 from amcc.finals import recovered
 from amcc.ir import Graph
+from amcc.latency.device import device_of
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
 from amcc.passes.rewrite import check_shapes, shrink
@@ -80,6 +82,7 @@ def finish(shipment: Shipment) -> Result:
 
     Raises:
         VerificationError: the cut network differs from the masked original.
+        BudgetError: a latency was asked for, and the result is too slow.
     """
     study = shipment.study
     clock, subject = study.clock, study.subject
@@ -93,8 +96,6 @@ def finish(shipment: Shipment) -> Result:
     final = _recovered(shipment, pure)
     with clock.phase("report", "measuring on the report split"):
         metric = _metric(study, pure, final)
-    with clock.phase("bench", "measuring latency"):
-        before, after = _latency(subject.graph, final)
     plan = describe(
         subject.channels,
         shipment.removal,
@@ -106,9 +107,11 @@ def finish(shipment: Shipment) -> Result:
         exact=study.settings.exact,
     )
     reopened, free = _reopened(shipment, plan, pure, final)
-    summary = summarize(
-        shipment, final, certificate, metric, Timings(seconds=clock.seconds, before=before, after=after)
-    )
+    with clock.phase("bench", "measuring latency"):
+        before, after = _latency(shipment, reopened or final)
+    device = str(subject.latency.device if subject.latency is not None else device_of(study.settings.measuring))
+    timings = Timings(seconds=clock.seconds, device=device, before=before, after=after)
+    summary = summarize(shipment, final, certificate, metric, timings)
     if free:
         summary = summary.model_copy(update={"free": free})
     return Result(subject.graph, final, shipment.removal, plan, summary, None, reopened)
@@ -188,19 +191,44 @@ def _measured(evaluator: Evaluator, final: Graph, pure: float | None = None) -> 
     )
 
 
-def _latency(original: Graph, final: Graph) -> tuple[Latency | None, Latency | None]:
+def _latency(shipment: Shipment, shipped: Graph) -> tuple[Latency | None, Latency | None]:
+    """The times of the original and of what ships; under a budget of latency, in a process of their own.
+
+    Raises:
+        BudgetError: a latency was asked for, and what ships is too slow.
+    """
     from amcc.backends.to_onnx import write_onnx
 
-    shapes = {name: original.shape(name) for name in original.inputs}
+    subject, how = shipment.study.subject, shipment.study.settings.measuring
+    shapes = {name: subject.graph.shape(name) for name in subject.graph.inputs}
     with tempfile.TemporaryDirectory() as name:
-        models = {which: Path(name) / f"{which}.onnx" for which in ("before", "after")}
+        files = {which: Path(name) / f"{which}.onnx" for which in ("before", "after")}
         try:
-            for path, graph in zip(models.values(), (original, final), strict=True):
-                write_onnx(graph, path)
-            found = bench(models, runs=_BENCH_RUNS, warmup=2, seconds=_BENCH_SECONDS, input_shapes=shapes)
+            write_onnx(subject.graph, files["before"])
+            write_onnx(shipped, files["after"])
+            if subject.file is not None and how.hook is None:
+                files["before"] = subject.file
+            if subject.latency is None and how.hook is not None:
+                found = device_of(how).compare(files, shapes)
+            elif subject.latency is not None:
+                asked = None if shipment.guarantee is not None else shipment.budget
+                found = [*beside(subject.latency, files, shapes, asked)]
+            else:
+                found = bench(
+                    files,
+                    runs=_BENCH_RUNS,
+                    warmup=2,
+                    threads=how.threads,
+                    batch=how.batch,
+                    provider=how.provider,
+                    input_shapes=shapes,
+                    seconds=_BENCH_SECONDS,
+                )
         except (AmccError, OSError):
+            if subject.latency is not None or how.hook is not None:
+                raise
             return None, None
-    before, after = (Latency(median=t.median, spread=t.spread, runs=t.runs) for t in found)
+    before, after = (Latency(low=t.low, median=t.median, spread=t.spread, runs=t.runs) for t in found)
     return before, after
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amcc.budget import Budget
+from amcc.budget import Budget, Limits
 from amcc.data import Dataset, Spec, Splits, load_data, split
 from amcc.errors import BudgetError
 from amcc.ir import Array, Graph, Node, Opaque, Shape
@@ -25,8 +27,11 @@ from amcc.settings import GUARD_SAMPLES, Settings
 from amcc.synthetic import SAMPLES, synthetic
 
 if TYPE_CHECKING:
+    from amcc.latency.clock import Latency
     from amcc.passes.recovery import Repairer, Statistics
 
+AIM = Fraction(985, 1000)
+"""The share of a limit of latency that plans are fitted to."""
 _SYNTHETIC_MACS = 200 * 10**9
 _FEW_SAMPLES = 64
 _LEAST_REPAIRED, _REPAIRED_OF_SCORED = 32, 32
@@ -41,6 +46,7 @@ class Subject:
         file: the ONNX file, None for a module.
         sha256: of the file, or of structure and weights.
         input_shapes: what the user gave for dynamic dimensions of the file's inputs.
+        latency: its times on a device; None where nobody asks.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Subject:
     sha256: str
     channels: Channels
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    latency: Latency | None = None
 
     @property
     def graph(self) -> Graph:
@@ -183,10 +190,15 @@ def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> Non
     Raises:
         BudgetError: none does; names the smallest reachable value and the locks in its way.
     """
-    orders = tuple(np.arange(group.size) for group in subject.channels.groups)
-    if costs_of(subject, budget, orders).regular:
-        learned = Learned(orders, None, orders, None)
+    learned = blank(subject)
+    if costs_of(subject, budget, learned.orders).regular:
         problem_of(subject, learned, budget, settings, lambda keep: 0.0).check_reachable()
+
+
+def blank(subject: Subject) -> Learned:
+    """Any order of the units, for what depends on their number alone."""
+    orders = tuple(np.arange(group.size)[::-1] for group in subject.channels.groups)
+    return Learned(orders, None, orders, None)
 
 
 def gather(
@@ -320,8 +332,8 @@ def problem_of(
     model = costs_of(subject, budget, learned.orders)
     locks = reasons(channels, 3)
     return Problem(
-        groups=[_group_info(channels.graph, group, settings) for group in channels.groups],
-        limits=budget.resolve(model.original),
+        groups=[_group_info(subject, group, settings) for group in channels.groups],
+        limits=limits_of(budget, model),
         cost=model.costs,
         score=score,
         losses=learned.losses,
@@ -333,7 +345,16 @@ def problem_of(
 
 def costs_of(subject: Subject, budget: Budget, orders: Sequence[Array] | None = None) -> CostModel:
     """The costs of all plans of a network, in all resources that a budget limits."""
-    return CostModel(subject.channels, orders, memory="memory" in budget.keys)
+    pace = subject.latency.pace() if subject.latency is not None and budget.of("latency") is not None else None
+    return CostModel(subject.channels, orders, memory=budget.of("memory") is not None, pace=pace)
+
+
+def limits_of(budget: Budget, costs: CostModel) -> Limits:
+    """What plans may cost; of latency a little less than was asked, for what is predicted and what is run differ."""
+    limits = budget.resolve(costs.original)
+    if limits.latency is None or limits.latency >= costs.original.latency:
+        return limits
+    return replace(limits, latency=math.floor(AIM * limits.latency))
 
 
 def within_reach(channels: Channels) -> float:
@@ -343,8 +364,12 @@ def within_reach(channels: Channels) -> float:
     return 1 - model.costs(np.ones(len(channels.groups), np.int64)).flops / whole if whole else 0.0
 
 
-def _group_info(graph: Graph, group: Group, settings: Settings) -> GroupInfo:
-    """A group with the facts of the layer that makes its units, for the agent's state."""
+def _group_info(subject: Subject, group: Group, settings: Settings) -> GroupInfo:
+    """A group with the facts of the layer that makes its units, for the agent's state.
+
+    Under a budget of latency its widths are those that are worth having on the device.
+    """
+    graph, measured = subject.graph, subject.latency if settings.round is None else None
     node = _maker(graph, group)
     output = graph.values[next(filter(None, node.outputs))].shape if node is not None else None
     weight = graph.params[group.slices[0].param].shape
@@ -364,6 +389,7 @@ def _group_info(graph: Graph, group: Group, settings: Settings) -> GroupInfo:
         macs=group.macs,
         multiple=settings.multiple(group.size),
         minimum=settings.minimum(group.size),
+        choices=measured.table.widths[group.index] if measured is not None else (),
     )
 
 

@@ -14,6 +14,7 @@ from amcc.artifacts import journal_path
 from amcc.budget import Budget
 from amcc.data import Dataset, Splits
 from amcc.ir import Shape
+from amcc.latency.device import device_of
 from amcc.metric import Evaluator
 from amcc.progress import Clock
 from amcc.search import SEARCHES, Policy, Problem, SearchInterrupted, SearchResult, policy_named, search
@@ -82,8 +83,10 @@ def open_subject(
 
     Raises:
         ModelError: it cannot be loaded.
+        UsageError: there is nothing to measure its latency on.
         BudgetError: nothing in it can be pruned.
     """
+    device_of(settings.measuring)
     with clock.phase("load", "loading and analysing the network"):
         subject = capture(model, example_inputs, input_shapes, settings.lock, exact=settings.exact)
         check_prunable(subject.channels)
@@ -215,6 +218,7 @@ def _search_hash(study: Study, budget: Budget) -> str:
         "metric": study.evaluator.name,
         "original": study.evaluator.original,
         "budget": str(budget),
+        "latency": study.subject.latency.sha256 if study.subject.latency is not None else None,
         "lock": sorted(settings.lock),
         "exact": settings.exact,
         "recover": settings.recover,

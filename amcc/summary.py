@@ -47,7 +47,11 @@ class Totals(Document):
 
 
 class BudgetLine(Document):
-    """One part of the budget: `reached` is at most `limit`, both exact."""
+    """One part of the budget: `reached` is at most `limit`, both exact.
+
+    Latency is in nanoseconds: what the plan took when it was run, the original beside it. That is kept with the
+    device's table; `timings` has another measurement, of what is shipped.
+    """
 
     asked: str
     resource: Key
@@ -212,17 +216,29 @@ class FreeLine(Document):
 
 
 class Latency(Document):
-    """Median and spread (half the distance between the quartiles) of one run, milliseconds."""
+    """Milliseconds of one run.
 
+    Attributes:
+        low: the tenth percentile of all runs, which is what a budget of latency means.
+        spread: distance between the quartiles.
+    """
+
+    low: float
     median: float
     spread: float
     runs: Count
 
 
 class Timings(Document):
-    """All that no two runs share."""
+    """All that no two runs share.
+
+    Attributes:
+        seconds: by phase.
+        device: what ran the original (`before`) and the result (`after`).
+    """
 
     seconds: dict[str, float]
+    device: str = ""
     before: Latency | None = None
     after: Latency | None = None
 
@@ -236,7 +252,7 @@ class Summary(Filed):
         guarantee: what was asked for in place of a budget, and shown; left out where there was none.
         free: inputs with sizes that a number fixed for the analysis only; left out where there are none.
         files: SHA-256 of the folder's files, but for those that hold timings.
-        inputs: SHA-256 of the model and of each data set.
+        inputs: SHA-256 of the model, of each data set, and of the table of latencies where there is one.
     """
 
     FILE: ClassVar = "summary.json"

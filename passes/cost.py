@@ -3,12 +3,14 @@
 MACs are multiply-accumulates of convolutions and matrix products, one MAC one FLOP as AMC counts them
 (He et al. 2018, section 3.2), for one sample: of both sides of a condition, and of every step of a loop, as far as
 the number of steps is known. `params` counts the elements of trained parameters, floats or
-quantised, and `size` their bytes. Memory is `amcc.passes.memory`'s.
+quantised, and `size` their bytes. Memory is `amcc.passes.memory`'s,
+latency what a device was measured to take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,25 @@ def _value(graph: Graph, monomial: Monomial) -> int:
     return total
 
 
+ONE = 1 << 20
+"""One nanosecond in the coefficients of a `Pace`."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a device takes: `whole` nanoseconds, less `scale` times what the terms lose under a plan.
+
+    Attributes:
+        terms: with coefficients in 2^-20 ns, none negative.
+        whole: nanoseconds of the network as it is.
+        scale: in 2^-20, not negative.
+    """
+
+    terms: tuple[Monomial, ...]
+    whole: int
+    scale: int = ONE
+
+
 class CostModel:
     """Costs of any plan of one network, without building it.
 
@@ -69,6 +90,7 @@ class CostModel:
 
     Args:
         memory: also count the peak of activations, which is 0 otherwise.
+        pace: also give the latency, which is 0 otherwise.
 
     Attributes:
         full: `[groups]` int64, the keep that removes nothing.
@@ -81,6 +103,7 @@ class CostModel:
         orders: Sequence[Array] | None = None,
         *,
         memory: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         self.channels = channels
         self.full = np.array([group.size for group in channels.groups], np.int64)
@@ -94,8 +117,9 @@ class CostModel:
         counted = [Monomial(1, tuple((n, x) for x in range(a.ndim))) for n, a in params]
         self._alive = Alive(channels) if memory else None
         alive = self._alive.tensors if self._alive is not None else ()
-        monomials = [*self.monomials, *counted, *alive]
-        self._ends = len(macs), len(macs) + len(params)
+        self._pace = pace
+        monomials = [*self.monomials, *counted, *alive, *(pace.terms if pace is not None else ())]
+        self._ends = len(macs), len(macs) + len(params), len(macs) + len(params) + len(alive)
         self._lengths = Lengths(channels, [place for m in monomials for place in m.axes])
         self._terms = self._lengths.compile(monomials)
         self._owner = np.array([i for i, _ in macs], np.int64)
@@ -169,8 +193,18 @@ class CostModel:
         return result
 
     def _sum(self, values: Array) -> Costs:
-        macs, params = self._ends
+        macs, params, alive = self._ends
         counts = values[macs:params]
         size = int((-(-counts * self._bits // 8)).sum())
-        memory = 0 if self._alive is None else self._alive.peak(values[params:])
-        return Costs(int(values[:macs].sum()), int(counts.sum()), size, memory)
+        memory = 0 if self._alive is None else self._alive.peak(values[params:alive])
+        latency = 0 if self._pace is None else self._latency(self._pace, int(values[alive:].sum()))
+        return Costs(int(values[:macs].sum()), int(counts.sum()), size, memory, latency)
+
+    def _latency(self, pace: Pace, total: int) -> int:
+        saved = pace.scale * (self._paced - total) // ONE**2
+        return max(1, pace.whole - saved)
+
+    @cached_property
+    def _paced(self) -> int:
+        """What the terms of the pace come to in the whole network."""
+        return int(self._evaluate(self._lengths.of_removal({}))[self._ends[2] :].sum())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from amcc.budget import KEYS, Budget, Costs, Limits
 from amcc.errors import UsageError
 
-ORIGINAL = Costs(flops=125_485_706, params=853_018, size=3_412_072, memory=196_608)
+ORIGINAL = Costs(flops=125_485_706, params=853_018, size=3_412_072, memory=196_608, latency=3_000_001)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,10 @@ ORIGINAL = Costs(flops=125_485_706, params=853_018, size=3_412_072, memory=196_6
         ("size=7", Limits(size=7)),
         ("memory=0.6", Limits(memory=117_964)),
         ("memory=0.1MB", Limits(memory=100_000)),
+        ("latency=0.5", Limits(latency=1_500_000)),
+        ("latency=3ms", Limits(latency=3_000_000)),
+        ("latency=800us", Limits(latency=800_000)),
+        ("latency=0.5us", Limits(latency=500)),
         ("flops=0.5,size=2MB", Limits(flops=62_742_853, size=2_000_000)),
         (["flops=0.5", "params=0.25, size=2MB"], Limits(flops=62_742_853, params=213_254, size=2_000_000)),
     ],
@@ -50,8 +54,9 @@ def test_legal_forms(text: str | list[str], limits: Limits) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("flop=0.5", "unknown budget key 'flop' (the keys are flops, params, size, memory)"),
-        ("latency=3ms", "latency is not possible yet (the keys are flops, params, size, memory)"),
+        ("flop=0.5", "unknown budget key 'flop' (the keys are flops, params, size, memory, latency)"),
+        ("latency=3", "a latency needs a unit (write it as latency=0.5"),
+        ("latency=3MB", "unknown suffix 'MB'"),
         ("flops", "not of the form key=value"),
         ("", "not of the form key=value"),
         ("flops=0.5,", "not of the form key=value"),

@@ -65,8 +65,8 @@ def summary(**changes: object) -> Summary:
         warnings=("inputs are <synthetic>",),
         timings=Timings(
             seconds={"search": 1.5},
-            before=Latency(median=2.0, spread=0.1, runs=9),
-            after=Latency(median=1.0, spread=0.1, runs=9),
+            before=Latency(low=2.0, median=2.1, spread=0.1, runs=9),
+            after=Latency(low=1.0, median=1.1, spread=0.1, runs=9),
         ),
     )
     return made.model_copy(update=changes)

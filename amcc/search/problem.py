@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amcc.budget import Costs, Key, Limits
+from amcc.budget import Costs, Key, Limits, spelled
 from amcc.errors import BudgetError, UsageError
 from amcc.ir import Array
 
@@ -204,7 +204,7 @@ class Problem:
         missed = [(key, limit) for key, limit in self.limits.items() if self.floor.of(key) > limit]
         if not missed:
             return
-        wanted = ", ".join(f"{key}={limit}" for key, limit in missed)
+        wanted = ", ".join(spelled(key, limit) for key, limit in missed)
         least = {key: (self.floor.of(key), self.floor.of(key) / max(self.original.of(key), 1)) for key, _ in missed}
-        reached = ", ".join(f"{key}={n} ({share:.4f} of the original)" for key, (n, share) in least.items())
+        reached = ", ".join(f"{spelled(key, n)} ({share:.4f} of the original)" for key, (n, share) in least.items())
         raise BudgetError(f"{wanted} is out of reach: the smallest reachable is {reached}", hint=self.why or None)
