@@ -10,7 +10,7 @@ latency what a device was measured to take.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from amcc.ir import Array, Graph, Node
 from amcc.passes.dims import per_sample
 from amcc.passes.integers import is_weight, stored_bits
 from amcc.passes.lengths import Lengths
-from amcc.passes.memory import Alive
+from amcc.passes.memory import Alive, peak_activations
 from amcc.passes.ragged import Ragged, ascending
 from amcc.passes.regions import repeats
 from amcc.passes.rules import rule_of
@@ -136,8 +136,13 @@ class CostModel:
         return self._sum(values)
 
     def of_removal(self, removal: Removal) -> Costs:
-        """All costs of a plan, from its exact units."""
-        return self._sum(self._evaluate(self._lengths.of_removal(removal)))
+        """All costs of a plan, from its exact units; memory from the very graph that it leaves."""
+        found = self._sum(self._evaluate(self._lengths.of_removal(removal)))
+        if self._alive is None:
+            return found
+        from amcc.passes.rewrite import shrink
+
+        return replace(found, memory=peak_activations(shrink(self.channels, removal)))
 
     def macs(self, keep: Sequence[int] | Array) -> int:
         """MACs of leaving `keep[g]` units of each group."""

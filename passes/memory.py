@@ -44,16 +44,16 @@ class Alive:
     """
 
     def __init__(self, channels: Channels) -> None:
-        graph, emitted = channels.graph, _emitted(channels)
+        graph, left = channels.graph, emitted(channels)
         kinds: dict[Monomial, int] = {}
         kind_of: dict[str, int] = {}
-        for name in emitted.values:
-            if name not in emitted.params:
-                monomial = _monomial(channels, graph if name in graph.values else emitted, name)
+        for name in left.values:
+            if name not in left.params:
+                monomial = _monomial(channels, graph if name in graph.values else left, name)
                 if monomial.coefficient:
                     kind_of[name] = kinds.setdefault(monomial, len(kinds))
         self.tensors = tuple(kinds)
-        sets = list(_largest(emitted))
+        sets = list(_largest(left))
         alive = [[kind_of[name] for name in names if name in kind_of] for names in sets]
         alive = [kinds for kinds in alive if kinds] or [[]]
         self._starts = np.cumsum([0, *map(len, alive)])[:-1]
@@ -66,7 +66,7 @@ class Alive:
         return int(np.add.reduceat(sizes[self._kinds], self._starts).max())
 
 
-def _emitted(channels: Channels) -> Graph:
+def emitted(channels: Channels) -> Graph:
     """A graph with the nodes, in order, that a cut of every group leaves."""
     from amcc.passes.rewrite import shrink
 
