@@ -8,17 +8,19 @@ recovery nor the report uses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from amcc.ir import Graph
+import numpy as np
+
+from amcc.ir import Array, Graph
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
 from amcc.passes.cost import CostModel, node_macs
 from amcc.search import SearchResult
 from amcc.search.journal import Record
-from amcc.stages import candidate
-from amcc.study import Study
+from amcc.stages import Learned, Subject, candidate
+from amcc.study import Study, side_by_side
 
 FINALISTS = 4
 _MACS = 3 * 10**12
@@ -45,6 +47,31 @@ class Finalist:
     samples: int
 
 
+@dataclass(frozen=True)
+class _Finisher:
+    """Repairs a plan as it would be shipped and judges it: for the last round, here or in workers."""
+
+    subject: Subject
+    learned: Learned
+    inputs: Mapping[str, Array]
+    judge: Evaluator
+    seed: int
+    threads: int
+
+    def __call__(self, keep: Array) -> tuple[Graph, float]:
+        from amcc.passes.recovery import repair
+
+        channels = self.subject.channels
+        removal = channels.removal(keep, self.learned.orders)
+        quick = candidate(self.subject, self.learned, removal)
+        graph = repair(channels, removal, quick, self.inputs, seed=self.seed, threads=self.threads)
+        return graph, self.judge.score(graph)
+
+    def on(self, threads: int) -> _Finisher:
+        """The same with another number of threads of ONNX Runtime."""
+        return replace(self, judge=self.judge.on(threads), threads=threads)
+
+
 def last_round(study: Study, found: SearchResult) -> tuple[Finalist, ...]:
     """The finalists, best first; none where weights are not repaired."""
     return last_rounds(study, [found], places(study))[0]
@@ -60,25 +87,23 @@ def last_rounds(study: Study, found: Sequence[SearchResult], most: int) -> list[
     """
     if study.learned.statistics is None:
         return [() for _ in found]
-    from amcc.passes.recovery import repair
-
-    subject, inputs = study.subject, study.splits.calibration.inputs
+    settings, entered = study.settings, [{record.keep: record for record in entrants(one, most)} for one in found]
+    wanted = {keep: record for one in reversed(entered) for keep, record in one.items()}
     rounds: list[tuple[Finalist, ...]] = []
-    known: dict[tuple[int, ...], Finalist] = {}
     with study.clock.phase("repair", "repairing the best plans front to back"):
-        judge = Evaluator(subject.graph, study.splits.finals, study.settings.metric, threads=study.settings.threads)
-        for one in found:
-            entered: dict[tuple[int, ...], Finalist] = {}
-            for record in entrants(one, most):
-                if record.keep not in known:
-                    removal = subject.channels.removal(record.keep, study.learned.orders)
-                    quick = candidate(subject, study.learned, removal)
-                    graph = repair(subject.channels, removal, quick, inputs, seed=study.settings.seed)
-                    known[record.keep] = Finalist(record, graph, judge.score(graph), len(judge.data))
-                entered[record.keep] = known[record.keep]
+        judge = Evaluator(study.subject.graph, study.splits.finals, settings.metric, threads=settings.threads)
+        inputs, learned = study.splits.calibration.inputs, replace(study.learned, repairer=None)
+        finisher = _Finisher(study.subject, learned, inputs, judge, settings.seed, settings.threads)
+        finished = side_by_side(study, finisher, [np.array(keep) for keep in wanted])
+        known = {
+            keep: Finalist(wanted[keep], graph, score, len(judge.data))
+            for keep, (graph, score) in zip(wanted, finished, strict=True)
+        }
+        for one in entered:
+            finalists = {keep: known[keep] for keep in one}
             for before in rounds[-1:]:
-                entered.setdefault(before[0].record.keep, before[0])
-            rounds.append(tuple(sorted(entered.values(), key=lambda finalist: -finalist.score)))
+                finalists.setdefault(before[0].record.keep, before[0])
+            rounds.append(tuple(sorted(finalists.values(), key=lambda finalist: -finalist.score)))
     return rounds
 
 
@@ -103,7 +128,7 @@ def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> 
     channels, inputs, seed = study.subject.channels, study.splits.calibration.inputs, study.settings.seed
     with study.clock.phase("repair", "repairing front to back"):
         if repaired is None:
-            repaired = repair(channels, removal, quick, inputs, seed=seed)
+            repaired = repair(channels, removal, quick, inputs, seed=seed, threads=study.settings.threads)
         tried = [quick, repaired]
     if epochs := _epochs(study, repaired):
         with study.clock.phase("blocks", "fitting blocks together"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from amcc.artifacts import journal_path
 from amcc.budget import Budget
@@ -34,6 +34,7 @@ from amcc.stages import (
     weights_hash,
 )
 from amcc.synthetic import that_runs
+from amcc.workers.local import Processes
 from amcc.workers.pool import Place, Pool
 
 
@@ -129,9 +130,30 @@ def _place(scorer: Scorer, settings: Settings) -> Place:
         from amcc.workers.cluster import Cluster
 
         return Cluster(scorer.on(threads), what, settings.ray, settings.workers, threads)
-    from amcc.workers.local import Processes
-
     return Processes(scorer.on(threads), what, settings.workers or 1)
+
+
+class Movable(Protocol):
+    """A function that can be told how many threads of ONNX Runtime it may use."""
+
+    def __call__(self, item: Any, /) -> Any:
+        """What it gives."""
+        ...
+
+    def on(self, threads: int) -> Movable:
+        """The same with another number of threads."""
+        ...
+
+
+def side_by_side(study: Study, function: Movable, items: Sequence[Any]) -> list[Any]:
+    """What a function gives for each item; once the search is over, by processes here where workers are asked for."""
+    settings = study.settings
+    if study.pool is None or settings.ray is not None:
+        return [function(item) for item in items]
+    study.pool.close()
+    count = min(settings.workers or 1, len(items))
+    with Pool(lambda: Processes(function.on(settings.threads_each), "what repairs plans", count)) as pool:
+        return list(pool.map(items))
 
 
 def find(

@@ -1,10 +1,13 @@
 """A search killed with SIGKILL at random moments and taken up again, against one left alone: same plan, same bytes.
 
-python benchmarks/kill_and_resume.py [KILLS]
+python benchmarks/kill_and_resume.py [KILLS] [--policy NAME] [--workers N]
+
+The search that is left alone has no workers.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import random
@@ -21,17 +24,18 @@ SEED = 0
 EPISODES = 120
 
 
-def command(folder: Path, out: Path) -> list[str]:
-    """The compilation under test: the default search, recovery included."""
+def command(folder: Path, out: Path, policy: str, workers: int = 1) -> list[str]:
+    """The compilation under test, recovery included."""
     options = {"--budget": "flops=0.5", "--data": folder / "search.npz", "--calib": folder / "calib.npz", "-o": out}
     options |= {"--episodes": EPISODES, "--eval-samples": 500, "--calib-samples": 300, "--seed": SEED}
+    options |= {"--search": policy, "--workers": workers}
     pairs = [str(part) for option in options.items() for part in option]
     return ["compile", str(SHARED / "models" / "resnet20.onnx"), *pairs]
 
 
 def hashes(out: Path) -> dict[str, str]:
     """Of the files that must not differ."""
-    names = ("model.onnx", "plan.json", "model.safetensors", "model.py")
+    names = ("model.onnx", "plan.json", "model.safetensors", "model.py", "journal.jsonl")
     return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -55,14 +59,14 @@ def kill_once(arguments: list[str], journal: Path, wanted: int, wait: float, log
     return running, lines(journal)
 
 
-def main(kills: int) -> int:
+def main(kills: int, policy: str, workers: int) -> int:
     """Kill and compare; 1 if anything differs."""
     moment = random.Random(SEED)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cifar("search", folder / "search.npz", "--count", "1000")
         cifar("fit", folder / "calib.npz", "--count", "300")
-        calm = amcc(*command(folder, folder / "calm.amcc"))
+        calm = amcc(*command(folder, folder / "calm.amcc", policy))
         if calm.code:
             print(calm.err)
             return 1
@@ -70,17 +74,18 @@ def main(kills: int) -> int:
         journal = out.with_name(out.name + ".journal.jsonl")
         for number, wanted in enumerate(sorted(moment.choices(range(1, EPISODES - EPISODES // 4), k=kills))):
             wait = moment.uniform(0, 0.25)
-            running, episodes = kill_once(command(folder, out), journal, wanted, wait, folder / "log")
+            arguments = command(folder, out, policy, workers)
+            running, episodes = kill_once(arguments, journal, wanted, wait, folder / "log")
             rows.append([number + 1, "in the search" if running else "too late", episodes])
             if not running:
                 print((folder / "log").read_text()[-2000:])
                 return 1
-        last = amcc(*command(folder, out))
+        last = amcc(*command(folder, out, policy, workers))
         if last.code:
             print(last.err)
             return 1
         same = {key: value == hashes(out)[key] for key, value in hashes(folder / "calm.amcc").items()}
-    print(machine())
+    print(f"policy {policy}, {workers} workers; {machine()}")
     print(table(["kill", "when", "lines in the journal then"], rows))
     print(table(["file", "same bytes"], [[key, "yes" if value else "NO"] for key, value in same.items()]))
     print(f"{calm.seconds:.0f} s undisturbed")
@@ -88,4 +93,9 @@ def main(kills: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kills", nargs="?", type=int, default=20)
+    parser.add_argument("--policy", default="ddpg")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    sys.exit(main(given.kills, given.policy, given.workers))
