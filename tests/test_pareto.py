@@ -172,7 +172,7 @@ def test_ctrl_c_ships_what_was_found(model: Path, tmp_path: Path) -> None:
         ({"budgets": ""}, UsageError, "no budgets"),
         ({"budgets": "0.5,1.5"}, UsageError, "above 1"),
         ({"budgets": "0.5,,0.7"}, UsageError, "not a positive number"),
-        ({"resource": "latency"}, UsageError, "--resource"),
+        ({"resource": "energy"}, UsageError, "--resource"),
         ({"search": "ddpg"}, UsageError, "one budget only"),
         ({"episodes": 0}, UsageError, "--episodes"),
     ],
