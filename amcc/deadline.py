@@ -33,7 +33,7 @@ from amcc.study import Study
 
 NEAR = 0.97
 """The share of the limit that a plan should take, where widths are fine enough."""
-TOLERANCE = 0.02
+TOLERANCE = 0.03
 """By how much of the limit the last measurement may exceed it: two of one network differ by as much."""
 _SETTLED = 0.01
 _ROUNDS = 4

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from amcc.bench import CPU, Timing, check_provider
 from amcc.errors import DataError, ModelError, UsageError
 from amcc.ir import Shape
@@ -25,8 +27,12 @@ from amcc.usercode import describe, named_function
 
 CALLS = 64
 """How often a compilation calls a function of the user's at most."""
-SECONDS, PROCESSES = 1.0, 3
-"""How long networks that are compared take turns, and in how many processes one after another."""
+SECONDS = 1.0
+"""How long networks that are compared take turns in a process."""
+PROCESSES, MOST_PROCESSES = 3, 9
+"""How many processes compare them at least, and at most, where these do not agree."""
+AGREED = 0.01
+"""How far the processes' ratios may lie apart for each root of their number."""
 _RUNS = 2000
 
 
@@ -51,13 +57,16 @@ class Local:
     def compare(self, models: Mapping[str, Path], shapes: Mapping[str, Shape]) -> list[Timing]:
         """The networks' times, taking turns in fresh processes that run nothing else.
 
-        Where in memory a process finds itself makes a percent of difference, so there are several: of each network's
-        times in units of the first one's the median counts.
+        Where in memory a process finds itself makes a percent of difference, and so does what else is in the caches. So
+        there are several, more where they do not agree; of each network's times in units of the first one's the
+        median counts.
 
         Raises:
             ModelError: ONNX Runtime does not take one of them.
         """
         runs = [self._alone(models, shapes) for _ in range(PROCESSES)]
+        while len(runs) < MOST_PROCESSES and _apart(runs) > AGREED * len(runs) ** 0.5:
+            runs.append(self._alone(models, shapes))
         whole = median(run[0].low for run in runs)
         return [_middle(whole, runs, number) for number in range(len(models))]
 
@@ -78,6 +87,12 @@ class Local:
             said = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
             raise ModelError(f"latency cannot be measured: {said[-1]}")
         return [Timing(**line) for line in json.loads(done.stdout)]
+
+
+def _apart(runs: Sequence[Sequence[Timing]]) -> float:
+    """How far the processes' times lie apart, in units of the first network's and the mean of all networks."""
+    ratios = np.array([[timing.low / run[0].low for timing in run[1:]] for run in runs])
+    return float(np.mean(np.ptp(ratios, axis=0) / np.median(ratios, axis=0))) if ratios.size else 0.0
 
 
 def _middle(whole: float, runs: Sequence[Sequence[Timing]], number: int) -> Timing:
