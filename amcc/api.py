@@ -27,7 +27,7 @@ from amcc.passes.rewrite import shrink
 from amcc.plan import Plan
 from amcc.planning import describe, removal_of
 from amcc.progress import Clock, Observer, Silent
-from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Measuring, Settings, artifacts
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, POLICY, Measuring, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, ship
 from amcc.stages import DataSpec, Notes, check_reachable
@@ -67,7 +67,7 @@ def compile(
     report_data: Spec | None = None,
     preprocess: str | Callable[..., Any] | None = None,
     metric: str | Callable[..., Any] | None = None,
-    search: str = "ddpg",
+    search: str = POLICY,
     episodes: int = EPISODES,
     seed: int = 0,
     round: int | None = None,
@@ -192,7 +192,7 @@ def plan(
     calib: Spec | None = None,
     preprocess: str | Callable[..., Any] | None = None,
     metric: str | Callable[..., Any] | None = None,
-    search: str = "ddpg",
+    search: str = POLICY,
     episodes: int = EPISODES,
     seed: int = 0,
     round: int | None = None,

@@ -63,6 +63,7 @@ from amcc.console import (
     stdout,
     watching,
 )
+from amcc.settings import POLICY
 
 app = typer.Typer(
     name="amcc",
@@ -102,7 +103,7 @@ def compile_command(
     report_data: ReportData = None,
     preprocess: Preprocess = None,
     metric: Metric = None,
-    search: Policy = "ddpg",
+    search: Policy = POLICY,
     episodes: Episodes = None,
     seed: Seed = 0,
     round: Round = None,
@@ -186,7 +187,7 @@ def plan_command(
     calib: Calib = None,
     preprocess: Preprocess = None,
     metric: Metric = None,
-    search: Policy = "ddpg",
+    search: Policy = POLICY,
     episodes: Episodes = None,
     seed: Seed = 0,
     round: Round = None,

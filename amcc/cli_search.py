@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from amcc.console import (
-    POLICY,
     PROVIDER,
     Budgets,
     Calib,
@@ -47,6 +46,7 @@ from amcc.console import (
     stdout,
     watching,
 )
+from amcc.settings import POLICY
 
 
 def search_command(

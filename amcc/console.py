@@ -51,8 +51,6 @@ Metric = Annotated[
 ]
 _POLICIES = "refine, ddpg, amc, evolutionary, greedy, random, uniform, shallow, deep, magnitude, lagrange"
 Policy = Annotated[str, typer.Option("--search", help=f"{_POLICIES}.")]
-POLICY = "ddpg"
-"""The default one."""
 Episodes = Annotated[int | None, typer.Option("--episodes", help="Plans that the search tries at most.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Round = Annotated[

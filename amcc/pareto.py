@@ -25,7 +25,7 @@ from amcc.passes.cost import CostModel
 from amcc.progress import Clock, Observer, Silent
 from amcc.search import SearchResult
 from amcc.search.multi_budget import MultiBudget, check_policy, parts
-from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Measuring, Settings, artifacts
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, POLICY, Measuring, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, finish, write
 from amcc.stages import DataSpec, Notes, check_reachable, costs_of, limits_of, problem_of
@@ -59,7 +59,7 @@ def pareto(
     report_data: Spec | None = None,
     preprocess: str | Callable[..., Any] | None = None,
     metric: str | Callable[..., Any] | None = None,
-    search: str = "refine",
+    search: str = POLICY,
     episodes: int = EPISODES,
     seed: int = 0,
     round: int | None = None,

@@ -13,6 +13,7 @@ from amcc.errors import UsageError
 Recover = Literal["full", "layers", "none"]
 Artifact = Literal["onnx", "torch"]
 
+POLICY = "refine"
 EPISODES = 200
 CALIB_SAMPLES = 1500
 EVAL_SAMPLES = 1000
@@ -70,7 +71,7 @@ class Settings:
         measuring: how latency is measured.
     """
 
-    search: str = "ddpg"
+    search: str = POLICY
     episodes: int = EPISODES
     seed: int = 0
     round: int | None = None

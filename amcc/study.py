@@ -118,8 +118,14 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
     splits, evaluator, reporter = found
     with clock.phase("calibration", "calibrating"):
         learned = learn(subject, splits.calibration, settings)
-    study = Study(subject, splits, learned, evaluator, reporter, settings, notes, clock)
-    return replace(study, pool=Pool(lambda: _place(study.scorer, settings))) if settings.side_by_side else study
+    return hire(Study(subject, splits, learned, evaluator, reporter, settings, notes, clock))
+
+
+def hire(study: Study) -> Study:
+    """The study with the workers that its settings ask for; they start with the search."""
+    if not study.settings.side_by_side:
+        return study
+    return replace(study, pool=Pool(lambda: _place(study.scorer, study.settings)))
 
 
 def _place(scorer: Scorer, settings: Settings) -> Place:

@@ -28,7 +28,7 @@ from networks import prepared
 from torch import Tensor, nn
 
 from amcc.ir import Array
-from amcc.search import Amc, Ddpg, Problem, search
+from amcc.search import Amc, Ddpg, Policy, Problem, policy_named, search
 from amcc.search.agent import Agent, Critic, descend
 from amcc.search.environment import FEATURES
 from amcc.search.hyperparameters import PAPER, Hyperparameters
@@ -136,7 +136,8 @@ class Varied(Ddpg):
 
 
 AS_IT_IS = "as it is"
-ROWS: dict[str, Ddpg] = {
+RIVALS = ("ddpg", "refine", "evolutionary", "greedy", "random", "lagrange")
+ROWS: dict[str, Policy] = {
     AS_IT_IS: Varied(),
     "AMC's agent: all of these undone": Amc(),
     "undone: begins as the best plan so far": Varied(imitate=False),
@@ -162,12 +163,18 @@ ROWS: dict[str, Ddpg] = {
     "added: noise falls by 0.98, not 0.95": Varied(decay=0.98),
     "added: noise 0.05": Varied(sigma=0.05),
     "added: noise 0.2": Varied(sigma=0.2),
+    **{
+        f"rival: {name}": policy_named(name)
+        for name in ("ddpg", "refine", "evolutionary", "greedy", "random", "lagrange")
+    },
 }
 
 
-def played(problem: Problem, policy: Ddpg, episodes: int, seed: int) -> tuple[float, float, float]:
-    """The best score of all plans, that of the agent's own, and the mean of its last twenty."""
+def played(problem: Problem, policy: Policy, episodes: int, seed: int) -> tuple[float, ...]:
+    """The best score of all plans, and of an agent that of its own, and the mean of its last twenty."""
     found = search(problem, policy, episodes=episodes, seed=seed)
+    if not isinstance(policy, Varied | Amc):
+        return (found.best.score,)
     first = int(episodes * policy.warmup) + (6 if policy.rules else 0)
     own = [record.score for record in found.records[first:]]
     return found.best.score, max(own), fmean(own[-20:])
@@ -223,7 +230,8 @@ def main() -> int:
         scores = [played(problem, policy, given.episodes, seed) for seed, problem in enumerate(problems)]
         columns = [list(column) for column in zip(*scores, strict=True)]
         plain = plain or columns
-        shown = [measured(values, first) for values, first in zip(columns, plain, strict=True)]
+        shown = [measured(values, first) for values, first in zip(columns, plain, strict=False)]
+        shown += [""] * (3 - len(shown))
         rows.append([name, *shown, f"{(time.process_time() - start) / given.seeds:.1f}"])
         print(rows[-1], file=sys.stderr, flush=True)
     print(machine())

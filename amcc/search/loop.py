@@ -78,7 +78,7 @@ class SearchInterrupted(Interrupted):
 
 def search(
     problem: Problem,
-    policy: str | Policy = "ddpg",
+    policy: str | Policy = "refine",
     *,
     episodes: int,
     seed: int,
