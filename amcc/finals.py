@@ -91,7 +91,7 @@ def last_rounds(study: Study, found: Sequence[SearchResult], most: int) -> list[
     wanted = {keep: record for one in reversed(entered) for keep, record in one.items()}
     rounds: list[tuple[Finalist, ...]] = []
     with study.clock.phase("repair", "repairing the best plans front to back"):
-        judge = Evaluator(study.subject.graph, study.splits.finals, settings.metric, threads=settings.threads)
+        judge = study.judge
         inputs, learned = study.splits.calibration.inputs, replace(study.learned, repairer=None)
         finisher = _Finisher(study.subject, learned, inputs, judge, settings.seed, settings.threads)
         finished = side_by_side(study, finisher, [np.array(keep) for keep in wanted])
@@ -115,7 +115,7 @@ def winner(finalists: tuple[Finalist, ...], found: SearchResult) -> Record:
 def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> Graph:
     """What is shipped: of the reconstructed, the repaired and the network fitted block by block, the best.
 
-    They are compared by the search's score; where it does not tell them apart the later one is taken.
+    Each should be better than the one before it: taken is the last that is not behind another by more than chance.
 
     Args:
         repaired: the repaired one, where it is known.
@@ -133,8 +133,9 @@ def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> 
     if epochs := _epochs(study, repaired):
         with study.clock.phase("blocks", "fitting blocks together"):
             tried.append(reconstruct_blocks(channels, removal, repaired, inputs, seed=seed, epochs=epochs))
-    scores = [study.evaluator.score(graph) for graph in tried]
-    return max(zip(scores, range(len(tried)), tried, strict=True))[2]
+    scores = [study.judge.score(graph) for graph in tried]
+    best = max(scores)
+    return [graph for graph, score in zip(tried, scores, strict=True) if score >= best - study.judge.noise(best)][-1]
 
 
 def _epochs(study: Study, repaired: Graph) -> int:

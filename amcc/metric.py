@@ -80,7 +80,7 @@ class Evaluator:
         self._threads = threads
         self._runner = runner
         self._graph, self._how = graph, batching(graph)
-        self.batch = _batch_size(graph)
+        self.batch = batch_size(graph)
         self._names: tuple[str, ...] | None = None
         outputs = self.outputs(graph)
         self.name, self.function = _metric(metric, graph, data, outputs)
@@ -98,6 +98,10 @@ class Evaluator:
             if right is not None:
                 return right
         return self.measure(self.outputs(graph), self.data.labels)
+
+    def noise(self, score: float) -> float:
+        """How far a score is from that of other samples by chance: the standard error of a top-1, else taken as 0."""
+        return math.sqrt(score * (1 - score) / len(self.data)) if isinstance(self.function, Top1) else 0.0
 
     def _right(self, graph: Graph, labels: Array, least: float) -> float | None:
         """Top-1 over all samples, or over the first runs where these are enough; None where rows are no samples."""
@@ -247,8 +251,11 @@ def _checked_top1(graph: Graph, data: Dataset, outputs: Outputs) -> Top1:
     return Top1(check_labels(data.labels, len(data), classes, data.source))
 
 
-def _batch_size(graph: Graph) -> int:
-    """Samples to run at once: the largest activation takes up to 64 MB; a multiple of a fixed batch."""
+def batch_size(graph: Graph) -> int:
+    """Samples to run at once: 64, fewer where the largest activation took over 64 MB; a multiple of a fixed batch.
+
+    `benchmarks/speed.py batch` measures other sizes. None is measured where it is used: results would depend on clocks.
+    """
     how = batching(graph)
     if how.alone:
         return 1

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -62,6 +63,13 @@ class Study:
     def scorer(self) -> Scorer:
         """Scores plans, here."""
         return Scorer(self.subject, self.learned, self.evaluator)
+
+    @cached_property
+    def judge(self) -> Evaluator:
+        """Judges what may be shipped, on all samples that neither recovery nor the report uses."""
+        same = len(self.splits.finals) == len(self.splits.search)
+        metric, threads = self.settings.metric, self.settings.threads
+        return self.evaluator if same else Evaluator(self.subject.graph, self.splits.finals, metric, threads=threads)
 
     def problem(self, budget: Budget) -> Problem:
         """The search for a plan within a budget."""

@@ -1,6 +1,8 @@
 """How long things take: `amcc --help`, `amcc inspect` of a ResNet-50, a search episode against its evaluation.
 
-python benchmarks/speed.py [help] [inspect] [episode]
+    python benchmarks/speed.py [help] [inspect] [episode] [batch] [long]
+
+`batch` is what the size of an evaluation's runs is chosen by, `long` a whole search of 400 episodes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from common import SHARED, amcc, cifar, machine, table
 from light_graphs import LIGHT, with_random_weights
 
 SAMPLES, EPISODES = 1000, 40
+SIZES = (8, 16, 32, 64, 128, 256)
+NETWORKS = ["resnet56", "plain10", "mobilenet_w050", "mobilenet_v1_w050_160_imagenet"]
 
 
 def timed(run: Callable[[], object], times: int) -> float:
@@ -89,9 +93,50 @@ def episode_time() -> list[object]:
     return ["a search over its candidates' evaluation, CPU time (ResNet-56)", shown, "1.15x", ratio < 1.15]
 
 
+def batch_time() -> list[object]:
+    """Samples a second in runs of the size that amcc takes, over those of the best of many sizes; the worst network."""
+    from amcc.backends.runtime import Session
+    from amcc.frontends.load import load
+    from amcc.metric import batch_size
+
+    worst, shown = 1.0, []
+    for name in NETWORKS:
+        graph = load(str(SHARED / "models" / f"{name}.onnx"))
+        session, chosen = Session(graph), batch_size(graph)
+        (key,), (shape,) = zip(*((value.name, value.shape) for value in graph.inputs.values()), strict=True)
+        samples = np.random.default_rng(0).standard_normal((512, *shape[1:]), np.float32)
+        seconds: dict[int, list[float]] = {size: [] for size in sorted({*SIZES, chosen})}
+        for _ in range(3):
+            for size, found in seconds.items():
+                count = 64 if shape[-1] > 64 else 512
+                begin = time.perf_counter()
+                for start in range(0, count, size):
+                    session.run({key: samples[start : min(start + size, count)]})
+                found.append(time.perf_counter() - begin)
+        rates = {size: 1 / min(found) for size, found in seconds.items()}
+        share = rates[chosen] / max(rates.values())
+        worst = min(worst, share)
+        shown.append(f"{name}: {chosen} ({share:.2f}; best {max(rates, key=rates.__getitem__)})")
+    return ["samples a second in runs of amcc's size over the best size's", "; ".join(shown), "above 0.9", worst > 0.9]
+
+
+def long_time() -> list[object]:
+    """A search of 400 episodes of ResNet-56 on 1,000 images: `amcc plan`, calibration and the last round included."""
+    with tempfile.TemporaryDirectory() as name:
+        data = cifar("search", Path(name) / "search.npz")
+        calib = cifar("fit", Path(name) / "fit.npz", "--count", "1500")
+        options = ["--budget", "flops=0.5", "--episodes", "400", "--data", data, "--calib", calib]
+        done = amcc("plan", SHARED / "models" / "resnet56.onnx", *options, "-o", Path(name) / "plan.json")
+        if done.code:
+            raise SystemExit(done.err)
+    shown = f"{done.seconds / 60:.1f} min"
+    return ["a search of 400 episodes on 1,000 images (ResNet-56)", shown, "15 min", done.seconds < 900]
+
+
 def main(names: list[str]) -> int:
     """Measure; 1 if one falls short."""
     all_of_them = {"help": help_time, "inspect": inspect_time, "episode": episode_time}
+    all_of_them |= {"batch": batch_time, "long": long_time}
     rows = [all_of_them[name]() for name in names or all_of_them]
     print(machine())
     print(table(["what", "measured", "wanted below", "met"], [[*r[:3], "yes" if r[3] else "NO"] for r in rows]))
