@@ -202,6 +202,61 @@ class GuaranteeLine(Document):
         )
 
 
+class EpochLine(Document):
+    """One epoch of a training: the learning rate at its end, the mean loss, the metric on the samples held out."""
+
+    rate: float
+    loss: float
+    metric: float
+
+
+class TuningLine(Document):
+    """How the weights were trained after the cut.
+
+    Attributes:
+        epochs: that ran, and `kept` the one whose weights are shipped, 0 for those before the training.
+        batch: samples of a step, of all processes together.
+        train: where the samples came from; so many `samples` of it were trained on and `held_out` decided which
+            epoch is kept. None of them is the report's.
+        metric: its name; of the original, and of the network before and after, on the samples held out.
+        labelled: whether there were class numbers.
+        rate: the highest learning rate; 0 where a function of the user's chose it.
+        augment: what was done to the inputs at random.
+        norms: batch normalisations that were put in for the training, and folded after it.
+        compared: the values that were compared with the original's.
+        error: the largest relative difference between `model.onnx` and the module that was trained.
+    """
+
+    epochs: Count
+    kept: Count
+    steps: Count
+    batch: Count
+    train: str
+    samples: Count
+    sha256: str
+    held_out: Count
+    metric: str
+    original: float
+    before: float
+    after: float
+    labelled: bool
+    optimiser: str
+    rate: float
+    augment: tuple[str, ...]
+    norms: Count
+    compared: tuple[str, ...]
+    error: float
+    tolerance: float
+    curve: tuple[EpochLine, ...]
+
+    def __str__(self) -> str:
+        kept = f"epoch {self.kept} of {self.epochs}" if self.kept else f"none of {self.epochs} epochs"
+        return (
+            f"{kept} kept: {self.metric} {self.before:.4f} -> {self.after:.4f} on {self.held_out} samples held out "
+            f"(original {self.original:.4f}); model.onnx equals the trained module to {self.error:.1e}"
+        )
+
+
 class FreeLine(Document):
     """An input of which `--input-shape` fixed sizes for the analysis that `model.onnx` keeps free.
 
@@ -250,6 +305,7 @@ class Summary(Filed):
         within_reach: share of the multiply-accumulates that can go, all locks considered.
         calibration: where the samples for recovery came from; None for pure slices.
         guarantee: what was asked for in place of a budget, and shown; left out where there was none.
+        tuning: how weights were trained after the cut, a line for each time; left out where they were not.
         free: inputs with sizes that a number fixed for the analysis only; left out where there are none.
         files: SHA-256 of the folder's files, but for those that hold timings.
         inputs: SHA-256 of the model, of each data set, and of the table of latencies where there is one.
@@ -275,6 +331,7 @@ class Summary(Filed):
     versions: dict[str, str]
     inputs: dict[str, str]
     free: tuple[FreeLine, ...] = ()
+    tuning: tuple[TuningLine, ...] = ()
     files: dict[str, str]
     warnings: tuple[str, ...]
     timings: Timings
@@ -282,8 +339,9 @@ class Summary(Filed):
     @model_serializer(mode="wrap")
     def _without_nothing_free(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = standard(self)
-        if not self.free:
-            del content["free"]
+        for name in ("free", "tuning"):
+            if not content[name]:
+                del content[name]
         if self.guarantee is None:
             del content["guarantee"]
         return content
@@ -298,6 +356,7 @@ class Summary(Filed):
             if measured is not None:
                 values = f"{measured.before:.4f} -> {measured.after:.4f}"
                 lines.append(f"  {self.metric.name:<12} {values} on the {split} split ({measured.samples} samples)")
+        lines += [f"  training     {line}" for line in self.tuning]
         lines.append(f"  certificate  {self.certificate.error:.1e} (tolerance {self.certificate.tolerance:.0e})")
         return "\n".join(lines)
 
