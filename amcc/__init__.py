@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from amcc import errors
 
 if TYPE_CHECKING:
-    from amcc.api import apply, bench, compare, compile, inspect, load, pareto, plan, verify
-    from amcc.settings import Measuring
+    from amcc.api import apply, bench, compare, compile, inspect, load, pareto, plan, tune, verify
+    from amcc.settings import Measuring, Tuning
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Measuring",
+    "Tuning",
     "__version__",
     "apply",
     "bench",
@@ -33,10 +34,12 @@ __all__ = [
     "load",
     "pareto",
     "plan",
+    "tune",
     "verify",
 ]
 
-_API = frozenset(__all__) - {"__version__", "errors", "Measuring"}
+_OPTIONS = frozenset({"Measuring", "Tuning"})
+_API = frozenset(__all__) - {"__version__", "errors", *_OPTIONS}
 
 
 class _Package(ModuleType):
@@ -51,10 +54,10 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Measuring":
-        from amcc.settings import Measuring
+    if name in _OPTIONS:
+        from amcc import settings
 
-        return Measuring
+        return getattr(settings, name)
     if name not in _API:
         raise AttributeError(f"module 'amcc' has no attribute '{name}'")
     from amcc import api

@@ -1,4 +1,4 @@
-"""What users call: compile, pareto, compare, plan, apply, verify, inspect, bench, load.
+"""What users call: compile, tune, pareto, compare, plan, apply, verify, inspect, bench, load.
 
 `import amcc` offers the same functions. Nothing is written unless `out` is given.
 """
@@ -18,6 +18,7 @@ from amcc.data import Spec
 from amcc.deadline import choose, timed
 from amcc.errors import InputError, UsageError
 from amcc.frontends.load import load
+from amcc.gradual import check_training, narrowed, step_journals
 from amcc.graph_json import GraphJson, graph_json
 from amcc.guarantee import guarantee, joined, level_journals
 from amcc.ir import Shape
@@ -27,12 +28,14 @@ from amcc.passes.rewrite import shrink
 from amcc.plan import Plan
 from amcc.planning import describe, removal_of
 from amcc.progress import Clock, Observer, Silent
-from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, POLICY, Measuring, Settings, artifacts
+from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, POLICY, Measuring, Settings, Tuning, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, ship
 from amcc.stages import DataSpec, Notes, check_reachable
 from amcc.study import find, journal_for, open_subject, prepare
 from amcc.target import CONFIDENCE, Target
+from amcc.training import training_asked
+from amcc.tune import tune
 from amcc.verification import Verified
 from amcc.verification import verify as _verify
 
@@ -49,6 +52,7 @@ __all__ = [
     "load",
     "pareto",
     "plan",
+    "tune",
     "verify",
 ]
 
@@ -87,6 +91,9 @@ def compile(
     ray: str | None = None,
     measuring: Measuring | None = None,
     ship_on_interrupt: bool = False,
+    tune: Tuning | bool = False,
+    train: Spec | None = None,
+    steps: int = 1,
     observer: Observer | None = None,
 ) -> Result:
     """Make a network smaller.
@@ -115,7 +122,11 @@ def compile(
         ray: do so on a Ray cluster, at an address as `ray.init` takes it, or on one started here, `"local"`.
         fresh: throw away a journal instead, and measure latency again.
         measuring: how latency is measured: one thread of ONNX Runtime's CPU provider, unless told otherwise.
-        ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far.
+        ship_on_interrupt: Ctrl-C during the search ends it and ships the best plan so far, during the training the
+            best epoch.
+        tune: train the weights after they are recovered, the original teaching; how, or `True` for the defaults.
+        train: samples for that, labels optional; by default the calibration's.
+        steps: reach the budget in so many, training after each.
 
     Raises:
         BudgetError: the budget is out of reach, nothing can be pruned, or no plan was shown to keep the guarantee.
@@ -148,12 +159,21 @@ def compile(
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output(folder, force=force)
+    training = training_asked(tune, train, steps, preprocess, folder, fresh=fresh, interruptible=ship_on_interrupt)
+    if training is not None:
+        check_training(asked, target, training)
     journal = journal_for(folder, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
     subject = timed(subject, asked, settings, clock, notes, fresh=fresh)
     check_reachable(subject, asked, settings)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
+    training = training and training.of(study)
+    if training is not None and steps > 1:
+        with step_journals(journal, steps, fresh=fresh):
+            went = narrowed(study, asked, training, journal, ship_on_interrupt=ship_on_interrupt)
+            more: dict[str, Any] = {"graph": went.graph, "training": training, "lines": went.lines}
+            return ship(Shipment(study, went.removal, asked, went.policy, None, **more), folder, force=force)
     if target is not None:
         with study, level_journals(journal, fresh=fresh):
             kept = guarantee(study, target, journal, ship_on_interrupt=ship_on_interrupt)
@@ -165,7 +185,7 @@ def compile(
     with study:
         chosen = choose(study, asked, find(study, asked, journal, ship_on_interrupt=ship_on_interrupt))
     removal = subject.channels.removal(chosen.record.keep, study.learned.orders)
-    shipment = Shipment(study, removal, asked, chosen.record.policy, chosen.search, chosen.finalists)
+    shipment = Shipment(study, removal, asked, chosen.record.policy, chosen.search, chosen.finalists, training=training)
     return ship(shipment, folder, force=force)
 
 

@@ -99,6 +99,11 @@ def journal_path(target: Path) -> Path:
     return target.with_name(target.name + ".journal.jsonl")
 
 
+def tuning_path(target: Path) -> Path:
+    """Where the checkpoint of a training lies until the folder is written."""
+    return target.with_name(target.name + ".tuning.safetensors")
+
+
 def default_output(model: str) -> Path:
     """`model.amcc` in the working directory for `some/where/model.onnx`, `factory.amcc` for `module:factory`."""
     name = model.rpartition(":")[2] if is_named(model) else Path(model).stem

@@ -14,6 +14,7 @@ import typer
 
 from amcc.cli_pareto import pareto_command
 from amcc.cli_search import search_command
+from amcc.cli_tune import tune_command
 from amcc.console import (
     MODEL,
     PROVIDER,
@@ -53,7 +54,11 @@ from amcc.console import (
     Round,
     Seed,
     ShipOnInterrupt,
+    Steps,
     Threads,
+    Train,
+    Tune,
+    TuneEpochs,
     Workers,
     answering,
     given,
@@ -61,6 +66,7 @@ from amcc.console import (
     measuring,
     print_json,
     stdout,
+    tuning,
     watching,
 )
 from amcc.settings import POLICY
@@ -127,6 +133,10 @@ def compile_command(
     latency_hook: LatencyHook = None,
     latency_timeout: LatencyTimeout = 600.0,
     ship_on_interrupt: ShipOnInterrupt = False,
+    tune: Tune = False,
+    train: Train = None,
+    tune_epochs: TuneEpochs = None,
+    steps: Steps = 1,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -166,6 +176,9 @@ def compile_command(
                 ray=ray,
                 measuring=measuring(latency_provider, latency_threads, latency_batch, latency_hook, latency_timeout),
                 ship_on_interrupt=ship_on_interrupt,
+                tune=tuning(tune, tune_epochs, threads),
+                train=train,
+                steps=steps,
                 observer=observer,
                 **given(episodes=episodes, calib_samples=calib_samples, eval_samples=eval_samples),
             )
@@ -175,6 +188,7 @@ def compile_command(
             print_summary(result.summary, result.folder, stdout())
 
 
+app.command("tune")(tune_command)
 app.command("pareto")(pareto_command)
 app.command("search")(search_command)
 

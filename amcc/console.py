@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from amcc.ir import Shape
-    from amcc.settings import Measuring
+    from amcc.settings import Measuring, Tuning
 
 MODEL = "An ONNX file, or module:factory of a PyTorch network."
 Model = Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")]
@@ -98,6 +98,12 @@ PROVIDER = "CPUExecutionProvider"
 ShipOnInterrupt = Annotated[
     bool, typer.Option("--ship-on-interrupt", help="Ctrl-C ends the search and ships the best plan so far.")
 ]
+Tune = Annotated[bool, typer.Option("--tune", help="Train the weights after the cut, the original teaching.")]
+Train = Annotated[
+    str | None, typer.Option("--train", help="Samples to train on, as --data; by default the calibration's.")
+]
+TuneEpochs = Annotated[int | None, typer.Option("--tune-epochs", help="Of the training, 10 by default.")]
+Steps = Annotated[int, typer.Option("--steps", help="With --tune: reach the budget in so many, training after each.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -175,6 +181,22 @@ def measuring(provider: str, threads: int, batch: int, hook: str | None, timeout
     from amcc.settings import Measuring
 
     return Measuring(provider, threads, batch, hook, timeout)
+
+
+def tuning(tune: bool, epochs: int | None, threads: int) -> Tuning | bool:
+    """How a compilation trains, if it does.
+
+    Raises:
+        UsageError: epochs without a training.
+    """
+    from amcc.errors import UsageError
+    from amcc.settings import Tuning
+
+    if not tune:
+        if epochs is not None:
+            raise UsageError("there is no training", where="--tune-epochs", hint="give --tune")
+        return False
+    return Tuning(threads=threads, **given(epochs=epochs))
 
 
 def input_shapes(texts: list[str] | None) -> dict[str, Shape] | None:

@@ -52,6 +52,7 @@ def summary_lines(summary: Summary) -> list[str]:
                 f"[bold]{metric.name:<12}[/] {_measured(metric.name, measured)} "
                 f"on the {name} split: {_plain(measured.source)}"
             )
+    lines += [f"[bold]training[/]     {_plain(str(line))}" for line in summary.tuning]
     if summary.policies:
         lines.append(f"[bold]found by[/]     {_plain(found_by(summary))}")
     certificate = summary.certificate

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from amcc.charts import MORE_COLOURS, svg
+from amcc.charts import MORE_COLOURS, Plot, dot, svg
+from amcc.charts import line as draw_line
 from amcc.progress import Scored
 from amcc.report import count, free_sizes, named, rows, score
-from amcc.summary import GroupLine, GuaranteeLine, Measured, Summary
+from amcc.summary import GroupLine, GuaranteeLine, Measured, Summary, TuningLine
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -36,6 +37,7 @@ def html(summary: Summary, episodes: Sequence[Scored] = ()) -> str:
         _metric(summary),
         "<h2>Certificate</h2>",
         _certificate(summary),
+        *(part for line in summary.tuning for part in ("<h2>Training</h2>", _training(line))),
         "<h2>Widths</h2>",
         _widths(summary.groups),
         *(("<h2>Search</h2>", _search(summary.metric.name, episodes)) if episodes else ()),
@@ -121,6 +123,24 @@ def _certificate(summary: Summary) -> str:
         + "".join(f"<p>{escape(free_sizes(summary, line))}.</p>" for line in summary.free)
         + f"<p>{summary.within_reach:.1%} of the multiply-accumulates were within reach.</p>"
     )
+
+
+def _training(line: TuningLine) -> str:
+    """How it went, and loss and metric by epoch; the metric's first point is from before the training."""
+    text = f"<p>{escape(str(line))}.</p>"
+    if not line.curve:
+        return text
+    losses = [(place, epoch.loss) for place, epoch in enumerate(line.curve, start=1)]
+    metrics = [(0, line.before), *((place, epoch.metric) for place, epoch in enumerate(line.curve, start=1))]
+    drawn = []
+    for name, points in (("loss", losses), (f"{line.metric} on samples held out", metrics)):
+        low, high = min(y for _, y in points), max(y for _, y in points)
+        room = 0.05 * (high - low) or 0.01
+        plot = Plot((0, len(line.curve)), (low - room, high + room), f"epoch: {name}", "{:g}".format, "{:.4g}".format)
+        places = [plot.at(x, y) for x, y in points]
+        shapes = [draw_line(places, MORE_COLOURS[0]), *(dot(*place, 3, MORE_COLOURS[0]) for place in places)]
+        drawn.append(plot.drawn(f"{name} by epoch", shapes))
+    return text + "".join(drawn)
 
 
 def _widths(groups: Sequence[GroupLine]) -> str:

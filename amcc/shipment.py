@@ -31,8 +31,10 @@ from amcc.summary import (
     Summary,
     Timings,
     Totals,
+    TuningLine,
     versions,
 )
+from amcc.training import Training
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Shipment:
         finalists: of the last round, best first; none where there was none.
         graph: the network with its weights recovered, where that was done already.
         guarantee: what was asked for in place of a budget.
+        training: to come, after the weights are recovered.
+        lines: of trainings that were.
     """
 
     study: Study
@@ -54,6 +58,8 @@ class Shipment:
     finalists: tuple[Finalist, ...] = ()
     graph: Graph | None = None
     guarantee: GuaranteeLine | None = None
+    training: Training | None = None
+    lines: tuple[TuningLine, ...] = ()
 
 
 def summarize(
@@ -94,6 +100,7 @@ def summarize(
             **{name: part.sha256 for name, part in data.items()},
             **({"latency": subject.latency.sha256} if subject.latency is not None else {}),
         },
+        tuning=shipment.lines,
         files={},
         warnings=tuple(study.notes.texts),
         timings=timings,

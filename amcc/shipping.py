@@ -28,6 +28,7 @@ from amcc.shipment import Shipment, summarize
 from amcc.stages import Notes
 from amcc.study import Study
 from amcc.summary import FreeLine, Latency, Measured, MetricLine, Summary, Timings
+from amcc.tuning.norms import with_room
 
 if TYPE_CHECKING:
     import onnx
@@ -94,6 +95,9 @@ def finish(shipment: Shipment) -> Result:
         certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure, samples=real)
         certificate.demand()
     final = _recovered(shipment, pure)
+    if shipment.training is not None:
+        final, line = shipment.training.run(study, subject.channels.kept(shipment.removal), final)
+        shipment = replace(shipment, lines=(*shipment.lines, line))
     with clock.phase("report", "measuring on the report split"):
         metric = _metric(study, pure, final)
     plan = describe(
@@ -119,10 +123,10 @@ def finish(shipment: Shipment) -> Result:
 
 def _recovered(shipment: Shipment, pure: Graph) -> Graph:
     study = shipment.study
-    if study.learned.statistics is None:
-        return pure
     if shipment.graph is not None:
         return shipment.graph
+    if study.learned.statistics is None:
+        return pure
     return recovered(study, shipment.removal, shipment.finalists[0].graph if shipment.finalists else None)
 
 
@@ -154,6 +158,7 @@ def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tupl
 
 
 def _checked(cut: Reopened, study: Study, pure: Graph, final: Graph) -> tuple[Graph, tuple[FreeLine, ...]]:
+    pure, cut = with_room(pure, final), replace(cut, pure=with_room(cut.pure, final))
     graph = cut.with_weights(pure, final)
     cut.demand_same(graph, final, samples=None if study.splits.search.synthetic else study.splits.search)
     others = cut.elsewhere()
@@ -254,6 +259,8 @@ def write(shipment: Shipment, result: Result, out: Path, *, force: bool) -> Resu
         (folder / "report.html").write_text(html(summary, episodes), encoding="utf-8")
         summary.write(folder / "summary.json")
     journal.unlink(missing_ok=True)
+    if shipment.training is not None:
+        shipment.training.clean()
     return replace(result, summary=summary, folder=out)
 
 

@@ -225,6 +225,7 @@ class TuningLine(Document):
         norms: batch normalisations that were put in for the training, and folded after it.
         compared: the values that were compared with the original's.
         error: the largest relative difference between `model.onnx` and the module that was trained.
+        untrained: the metric before the training on the report's samples; None where there are none.
     """
 
     epochs: Count
@@ -247,6 +248,7 @@ class TuningLine(Document):
     compared: tuple[str, ...]
     error: float
     tolerance: float
+    untrained: float | None = None
     curve: tuple[EpochLine, ...]
 
     def __str__(self) -> str:

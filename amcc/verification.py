@@ -79,7 +79,7 @@ def verify(
     if written.is_file():
         shipped = infer(from_onnx(written, input_shapes=input_shapes))
         _check_ends(pure, shipped)
-        checks.append(_check_weights(pure, shipped, exact=summary.recover == "none"))
+        checks.append(_check_weights(pure, shipped, exact=_untouched(summary)))
         shipped = _with_original_weights(pure, shipped)
     certificate = certify(file or channels.graph, channels, removal, shipped, samples=samples)
     checks.append(_repeated(certificate))
@@ -91,7 +91,7 @@ def _check_free(
 ) -> tuple[Certificate, list[str]]:
     """Check a `model.onnx` with sizes free, at the given one and at others."""
     _check_ends(cut.pure, shipped)
-    checks = [_check_weights(cut.pure, shipped, exact=summary.recover == "none")]
+    checks = [_check_weights(cut.pure, shipped, exact=_untouched(summary))]
     shipped = _with_original_weights(cut.pure, shipped)
     certificate = cut.certify(shipped, samples=samples)
     checks.append(_repeated(certificate))
@@ -125,6 +125,11 @@ def _check_ends(pure: Graph, shipped: Graph) -> None:
             )
 
 
+def _untouched(summary: Summary) -> bool:
+    """Whether the weights are to be the original's."""
+    return summary.recover == "none" and not summary.tuning
+
+
 def _check_weights(pure: Graph, shipped: Graph, *, exact: bool) -> str:
     """Compare the weights of `model.onnx` with the slices that the plan leaves."""
     for name, array in shipped.params.items():
@@ -132,7 +137,7 @@ def _check_weights(pure: Graph, shipped: Graph, *, exact: bool) -> str:
             raise VerificationError(f"'{name}' holds NaN or infinite values", where="model.onnx")
         if exact and not (name in pure.params and np.array_equal(array, pure.params[name])):
             raise VerificationError(f"'{name}' is not a slice of the original's weights", where="model.onnx")
-    return "weights are slices of the original's" if exact else "weights are finite; recovery changed their values"
+    return "weights are slices of the original's" if exact else "weights are finite; recovery or training changed them"
 
 
 def _with_original_weights(pure: Graph, shipped: Graph) -> Graph:

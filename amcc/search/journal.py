@@ -151,6 +151,16 @@ class Journal:
             raise OutputError(f"the journal cannot be written: {error.strerror}", where=str(self.path)) from error
 
 
+def records(path: Path) -> tuple[Record, ...]:
+    """The episodes of a journal that is only to be read; none where it is broken or not there."""
+    try:
+        lines = path.read_bytes().splitlines()[1:]
+    except OSError:
+        return ()
+    found = [_record(line, number) for number, line in enumerate(lines)]
+    return tuple(record for record in found if record is not None)
+
+
 def _record(line: bytes, episode: int) -> Record | None:
     """The line's record, or None if it is not that episode's."""
     try:

@@ -192,7 +192,7 @@ def with_biases(graph: Graph, biases: Mapping[str, Array]) -> Graph:
     """The graph with a bias for convolutions that have none.
 
     Args:
-        biases: float32 [C] by the name of the convolution.
+        biases: [C] by the name of the convolution.
     """
     if not biases:
         return graph
@@ -202,9 +202,21 @@ def with_biases(graph: Graph, biases: Mapping[str, Array]) -> Graph:
             stem = node.inputs[1].removesuffix(".weight").removesuffix("_weight")
             name = unused(f"{stem}.bias", values)
             params[name] = frozen(biases[node.name])
-            values[name] = Value(name, "float32", biases[node.name].shape)
+            values[name] = Value(name, biases[node.name].dtype.name, biases[node.name].shape)
             node = node.replace(inputs=(*node.inputs[:2], name))
         nodes.append(node)
     made = graph.replace(nodes=tuple(nodes), values=values, params=params)
     verify(made, after="adding biases")
     return made
+
+
+def with_room(graph: Graph, tuned: Graph) -> Graph:
+    """A graph with zeros for the biases that a training added to its twin, and no others."""
+    readers = {node.name: node for node in graph.nodes}
+    added = {}
+    for node in tuned.nodes:
+        own = readers.get(node.name)
+        if own is not None and node.op == own.op == "Conv" and node.input(2) and not own.input(2):
+            dtype = graph.params[own.inputs[1]].dtype
+            added[node.name] = np.zeros(tuned.params[node.inputs[2]].shape, dtype)
+    return with_biases(graph, added)

@@ -11,13 +11,11 @@ from amcc.errors import ModelError
 from amcc.ir import Array, Graph, Node, frozen
 from amcc.passes.batching import batching
 from amcc.passes.recovery.linear import linears
+from amcc.passes.sparsity import masks
 from amcc.tuning.norms import Restored, folded, restored
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-KEPT_ZEROS = 0.1
-"""A weight of which so large a share is exactly zero was made sparse: its zeros stay."""
 
 
 class Student:
@@ -34,7 +32,7 @@ class Student:
         targets: what it gives, by name.
         norms: how many batch normalisations were put in.
         weights: the parameters that are trained, by name.
-        masks: where the zeros of sparse weights stay: True for what may change, by name.
+        masks: where the zeros of sparse weights stay: true for what may change, by name.
 
     Raises:
         ModelError: PyTorch cannot run the network, or nothing in it can be trained.
@@ -43,6 +41,8 @@ class Student:
     def __init__(
         self, graph: Graph, targets: Sequence[str], feeds: Iterable[Mapping[str, Array]], *, norms: bool
     ) -> None:
+        import torch
+
         from amcc.backends.torch_module import torch_module
 
         self._restored = restored(graph, feeds) if norms else Restored(graph, graph)
@@ -61,7 +61,8 @@ class Student:
         kept = {id(parameter) for parameter in self.weights.values()}
         for parameter in parameters.values():
             parameter.requires_grad_(id(parameter) in kept)
-        self.masks = {name: w.detach() != 0 for name, w in self.weights.items() if _is_sparse(w)}
+        sparse = masks(graph)
+        self.masks = {name: torch.from_numpy(sparse[name]) for name in self.weights if name in sparse}
 
     def outputs(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The targets by name.
@@ -150,10 +151,6 @@ def _results(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _as_taken(tensor: Tensor, dtype: str) -> Tensor:
     return tensor.float() if dtype == "float32" else tensor
-
-
-def _is_sparse(weight: Tensor) -> bool:
-    return weight.dim() > 1 and float((weight == 0).float().mean()) >= KEPT_ZEROS
 
 
 _WEIGHTED = {

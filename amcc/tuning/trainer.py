@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from amcc.data import Dataset
 from amcc.errors import DataError, Interrupted, UsageError
 from amcc.ir import Graph
+from amcc.settings import OPTIMISERS, Tuning
 from amcc.tuning import checkpoint
 from amcc.tuning.augment import Augment
 from amcc.tuning.checkpoint import Checkpoint, Progress
 from amcc.tuning.loss import Loss
-from amcc.tuning.options import OPTIMISERS, Tuning
 from amcc.tuning.schedule import rate_at
 from amcc.tuning.stream import Stream
 from amcc.tuning.student import Student

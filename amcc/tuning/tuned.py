@@ -20,11 +20,12 @@ from amcc.metric import Evaluator
 from amcc.passes.batching import batching
 from amcc.passes.recovery.chunks import sample_bytes
 from amcc.progress import Observer
+from amcc.settings import OPTIMISERS, Tuning
 from amcc.stages import Notes, weights_hash
 from amcc.summary import EpochLine, TuningLine, versions
 from amcc.tuning import augment as augmenting
 from amcc.tuning.loss import Loss, scales_of
-from amcc.tuning.options import HELD_OUT_SAMPLES, OPTIMISERS, Tuning
+from amcc.tuning.norms import with_room
 from amcc.tuning.schedule import rate_at
 from amcc.tuning.stream import Stream, held_out
 from amcc.tuning.student import Student, batch_is_free
@@ -37,6 +38,7 @@ from amcc.usercode import named_function
 if TYPE_CHECKING:
     from torch import Tensor
 
+_HELD_OUT_SAMPLES = 5000
 _STATISTICS_SAMPLES = 512
 _PROBE_SAMPLES = 256
 _CERTIFICATE_SAMPLES = 32
@@ -97,7 +99,7 @@ def _tuned(
     task: Task, tuning: Tuning, world: World, notes: Notes, observer: Observer, keep_on_interrupt: bool
 ) -> tuple[Graph, TuningLine]:
     work = _single(task.student)
-    chosen, left_out = held_out(len(task.data), tuning.held_out, HELD_OUT_SAMPLES, task.seed)
+    chosen, left_out = held_out(len(task.data), tuning.held_out, _HELD_OUT_SAMPLES, task.seed)
     data, held = task.data.take(chosen), task.data.take(left_out, "held-out part")
     data, labelled = _labelled(data, work)
     wanted = targets(work, task.original, task.kept, labelled=labelled, features=tuning.feature_weight > 0)
@@ -154,16 +156,9 @@ def _single(graph: Graph) -> Graph:
 
 def _as_before(found: Graph, student: Graph) -> Graph:
     """The tuned graph in the types of the one that it came from."""
-    from amcc.tuning.norms import with_biases
-
-    types = {name: array.dtype for name, array in student.params.items()}
-    arrays = {n: frozen(a.astype(types[n])) for n, a in found.params.items() if n in types}
-    added = {}
-    for node, old in zip(found.nodes, student.nodes, strict=True):
-        if len(node.inputs) > len(old.inputs):
-            dtype = types[old.inputs[1]]
-            added[node.name] = found.params[node.inputs[2]].astype(dtype)
-    return with_biases(student.with_params(arrays), added)
+    roomy = with_room(student, found)
+    types = {name: array.dtype for name, array in roomy.params.items()}
+    return roomy.with_params({name: frozen(found.params[name].astype(dtype)) for name, dtype in types.items()})
 
 
 def _labelled(data: Dataset, graph: Graph) -> tuple[Dataset, bool]:
