@@ -155,20 +155,19 @@ def test_options_that_do_not_go_together(options: dict[str, Any], message: str) 
 
 
 def test_two_processes_train_as_one(compiled: Path, digits: dict[str, Path], tmp_path: Path) -> None:
-    found = []
+    tuning = amcc.Tuning(epochs=2, batch=32, rate=0.05, threads=1)
+    given: dict[str, Any] = {"teacher": DIGITS / "model.onnx", "report_data": digits["report"]}
+    amcc.tune(compiled, digits["train"], tuning=tuning, out=tmp_path / "1.amcc", **given)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "amcc", "tune", compiled]
+    command += ["--train", digits["train"], "--teacher", DIGITS / "model.onnx", "--report-data", digits["report"]]
+    command += ["--epochs", "2", "--batch", "32", "--rate", "0.05", "--threads", "1", "-o", tmp_path / "2.amcc"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    common = ["tune", compiled, "--train", digits["train"], "--teacher", DIGITS / "model.onnx"]
-    common += ["--report-data", digits["report"], "--epochs", "2", "--batch", "32", "--rate", "0.05"]
-    for count in (1, 2):
-        out = tmp_path / f"{count}.amcc"
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if count > 1 else []
-        command = [sys.executable, *launcher, "-m", "amcc", *common, "-o", out]
-        done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("certificate") == 1
-        found.append((Summary.read(out), out))
-    with np.load(digits["report"]) as data:
-        one, two = (run_onnx(out, data["input"]) for _, out in found)
-    losses = [[epoch.loss for epoch in summary.tuning[0].curve] for summary, _ in found]
+    done = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("certificate") == 1  # the first process alone speaks
+    folders = [tmp_path / "1.amcc", tmp_path / "2.amcc"]
+    losses = [[epoch.loss for epoch in Summary.read(folder).tuning[0].curve] for folder in folders]
     np.testing.assert_allclose(*losses, rtol=1e-3)
+    with np.load(digits["report"]) as data:
+        one, two = (run_onnx(folder, data["input"]) for folder in folders)
     assert np.mean(one.argmax(1) == two.argmax(1)) > 0.99

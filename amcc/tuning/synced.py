@@ -38,7 +38,7 @@ def _forward(plain: Any, group: Any) -> Any:
         shape = [1, -1, *[1] * (x.dim() - 2)]
         wide = x.float()
         moments = torch.stack([wide.mean(axes), wide.square().mean(axes)])
-        moments = all_reduce(moments, group=group) / size
+        moments = all_reduce(moments, group=group) / size  # type: ignore[no-untyped-call]
         mean, variance = moments[0], (moments[1] - moments[0].square()).clamp(min=0)
         if self.track_running_stats:
             count = size * x.numel() / x.shape[1]
@@ -51,6 +51,7 @@ def _forward(plain: Any, group: Any) -> Any:
         normed = (wide - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normed = normed * self.weight.view(shape) + self.bias.view(shape)
-        return normed.to(x.dtype)
+        result: Tensor = normed.to(x.dtype)
+        return result
 
     return forward

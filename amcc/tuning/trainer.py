@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -165,11 +166,11 @@ class Trainer:
             waiting = nullcontext() if last or c.world.size == 1 else self._module.no_sync()  # type: ignore[operator]
             with waiting:
                 loss = self._loss(inputs, labels, part) * ((part.stop - part.start) / count)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach().cpu()
-        value, stops = c.world.mean(torch.stack([total, torch.tensor(float(asked_to_stop()))])).tolist()
-        self._stop = stops > 0
-        if value != value or value in (float("inf"), float("-inf")):
+        both = c.world.mean(torch.stack([total, torch.tensor(float(asked_to_stop()))]))
+        value, self._stop = float(both[0]), bool(both[1] > 0)
+        if not math.isfinite(value):
             hint = "try a lower --rate, or a longer --warmup"
             raise DataError(f"the loss is no longer a number, at step {step + 1}", where="--train", hint=hint)
         self._optimiser.step()
