@@ -116,7 +116,6 @@ def compile(
         recover: `"full"`; `"layers"`, which fits each layer by itself and no blocks; or `"none"`, which ships
             pure slices of the original weights.
         out: folder for the artifacts; a search's journal lies beside it and is gone on with.
-        fresh: throw away a journal instead.
         threads: of ONNX Runtime, 0 for all cores; of each worker, 0 for its share of them.
         workers: processes that score plans side by side; the result does not depend on them.
         ray: do so on a Ray cluster, at an address as `ray.init` takes it, or on one started here, `"local"`.

@@ -13,7 +13,7 @@ from amcc.artifacts import hashes, journal_path, output_folder
 from amcc.bench import bench
 from amcc.certificate import certify
 from amcc.deadline import beside
-from amcc.errors import AmccError, ModelError, VerificationError
+from amcc.errors import AmccError, BudgetError, ModelError, VerificationError
 from amcc.finals import recovered
 from amcc.ir import Graph
 from amcc.latency.device import device_of
@@ -24,7 +24,7 @@ from amcc.plan import Plan
 from amcc.planning import describe
 from amcc.reopened import Reopened, free_shapes, reopen, spelled, variants
 from amcc.settings import Artifact
-from amcc.shipment import Shipment, summarize
+from amcc.shipment import Shipment, budget_lines, summarize
 from amcc.stages import Notes
 from amcc.study import Study
 from amcc.summary import FreeLine, Latency, Measured, MetricLine, Summary, Timings
@@ -90,6 +90,7 @@ def finish(shipment: Shipment) -> Result:
     with clock.phase("rewrite", "cutting"):
         pure = shrink(subject.channels, shipment.removal)
         check_shapes(pure)
+        _check_memory(shipment)
     with clock.phase("certificate", "checking the cut against the masked original"):
         real = None if study.splits.search.synthetic else study.splits.search
         certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure, samples=real)
@@ -119,6 +120,18 @@ def finish(shipment: Shipment) -> Result:
     if free:
         summary = summary.model_copy(update={"free": free})
     return Result(subject.graph, final, shipment.removal, plan, summary, None, reopened)
+
+
+def _check_memory(shipment: Shipment) -> None:
+    """Of plans the search counts memory quickly, and too low where nodes come or go with the units that stay."""
+    for line in budget_lines(shipment) if shipment.search is not None else ():
+        if line.resource == "memory" and line.reached > line.limit:
+            least = line.limit - (line.reached - line.limit)
+            raise BudgetError(
+                f"{line.asked}: the plan found takes {line.reached} bytes, counted on the network that it leaves; "
+                f"{line.limit} were asked",
+                hint=f"what the search goes by was too low for this network: ask for memory={max(least, 1)}B",
+            )
 
 
 def _recovered(shipment: Shipment, pure: Graph) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from amcc.errors import BudgetError
 from amcc.frontends.load import load
 from amcc.passes.channels import analyze
 from amcc.passes.cost import CostModel
-from amcc.passes.memory import peak_activations
+from amcc.passes.memory import Alive, peak_activations
 from amcc.passes.rewrite import shrink
 from tests.onnx_models import drawn, model, node, save
 from tests.random_graphs import random_network
@@ -89,6 +90,17 @@ def test_a_budget_of_memory_is_met_with_others(tmp_path: Path) -> None:
     )
     assert all(line.reached <= line.limit for line in lines.values())
     assert max(line.reached / line.limit for line in lines.values()) > 0.95
+
+
+def test_a_plan_whose_memory_was_counted_too_low_does_not_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it may be where nodes come or go with the units that stay."""
+    monkeypatch.setattr(Alive, "peak", lambda self, sizes: int(sizes.sum()) // 20)
+    options: dict[str, Any] = {"search": "uniform", "recover": "none", "emit": "onnx", "out": tmp_path / "out"}
+    with pytest.raises(BudgetError, match=r"memory=1kB: the plan found takes \d+ bytes, .* 1000 were asked"):
+        api.compile(DIGITS / "model.onnx", budget="memory=1kB", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_out_of_reach_names_the_smallest() -> None:
