@@ -115,6 +115,28 @@ def test_command_line_trains_in_place_on_made_up_inputs(compiled: Path, tmp_path
     assert any("--report-data" in text for text in summary.warnings)
 
 
+def test_normalisations_of_the_source_are_trained_and_stay(digits: dict[str, Path], tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("digits_net_tuned", DIGITS / "net.py")
+    assert spec is not None and spec.loader is not None
+    net = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(net)
+    module, example = net.make()
+    data: dict[str, Any] = {"data": digits["train"], "report_data": digits["report"]}
+    amcc.compile(module, example, out=tmp_path / "m.amcc", **data, **PLAIN)
+    with pytest.raises(UsageError, match="--teacher"):
+        amcc.tune(tmp_path / "m.amcc", digits["train"], tuning=QUICK)
+    given: dict[str, Any] = {"teacher": module, "example_inputs": example, "report_data": digits["report"]}
+    result = amcc.tune(tmp_path / "m.amcc", digits["train"], tuning=QUICK, **given)
+    (line,) = result.summary.tuning
+    assert line.norms == 0 and line.untrained is not None and result.summary.metric.report is not None
+    assert result.summary.metric.report.after > line.untrained + 0.1
+    norms = [node for node in result.graph.nodes if node.op == "BatchNormalization"]
+    assert len(norms) == 15
+    with np.load(digits["report"]) as samples:
+        logits = run_onnx(tmp_path / "m.amcc", samples["input"])
+        np.testing.assert_allclose(run_torch(tmp_path / "m.amcc", samples["input"]), logits, rtol=1e-3, atol=1e-4)
+
+
 def test_compile_trains_after_the_cut(digits: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "m.amcc"
     data: dict[str, Any] = {"data": digits["train"], "report_data": digits["report"], "train": digits["train"]}
