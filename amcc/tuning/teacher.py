@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from amcc.ir import Graph
+import numpy as np
+
+from amcc.data import Dataset
+from amcc.ir import Array, Graph
 from amcc.passes.batching import Batching
 from amcc.tuning.targets import Target
 
@@ -68,3 +71,46 @@ class Teacher:
             for axis, indices in target.kept:
                 found[target.name] = found[target.name].index_select(axis, torch.from_numpy(indices).to(self._device))
         return {name: tensor.float() for name, tensor in found.items()}
+
+
+class Answers:
+    """What the original says of all samples, asked once, for trainings that change no input.
+
+    Attributes:
+        found: the targets by name, `[samples, ...]`; empty where they were not asked for.
+    """
+
+    LARGEST = 1 << 30
+    """Bytes that are held."""
+
+    def __init__(self, found: Mapping[str, Tensor] | None = None) -> None:
+        self.found = dict(found or {})
+
+    @classmethod
+    def to(cls, teacher: Teacher, data: Dataset, size: int) -> Answers:
+        """Ask the original for all samples, in their order; for none where that takes too much memory.
+
+        Args:
+            size: samples of a run.
+        """
+        import torch
+
+        how, count = data.batching, len(data)
+        feeds = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in data.inputs.items()}
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, count, size):
+            part = teacher(part_of(how, feeds, slice(start, min(start + size, count))))
+            rows = min(size, count - start)
+            if any(len(tensor) != rows for tensor in part.values()):
+                return cls()
+            if count * sum(t.numel() // rows * t.element_size() for t in part.values()) > cls.LARGEST:
+                return cls()
+            parts.append(part)
+        return cls({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def of(self, chosen: Array) -> dict[str, Tensor]:
+        """What it says of some samples."""
+        import torch
+
+        places = torch.from_numpy(chosen)
+        return {name: tensor[places.to(tensor.device)] for name, tensor in self.found.items()}

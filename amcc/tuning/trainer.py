@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from amcc.data import Dataset
 from amcc.errors import DataError, Interrupted, UsageError
-from amcc.ir import Graph
+from amcc.ir import Array, Graph
 from amcc.settings import OPTIMISERS, Tuning
 from amcc.tuning import checkpoint
 from amcc.tuning.augment import Augment
@@ -23,7 +23,7 @@ from amcc.tuning.loss import Loss
 from amcc.tuning.schedule import rate_at
 from amcc.tuning.stream import Stream
 from amcc.tuning.student import Student
-from amcc.tuning.teacher import Teacher, part_of
+from amcc.tuning.teacher import Answers, Teacher, part_of
 from amcc.tuning.world import World, spread
 from amcc.usercode import call, named_function
 
@@ -41,6 +41,7 @@ class Course:
     """All that a training is made of, but its progress.
 
     Attributes:
+        answers: the teacher's to all samples, where they are known beforehand.
         data: to train on.
         stream: of its samples.
         chunk: samples of a forward pass; a step's gradients add up over several.
@@ -52,6 +53,7 @@ class Course:
 
     student: Student
     teacher: Teacher
+    answers: Answers
     data: Dataset
     stream: Stream
     chunk: int
@@ -151,8 +153,10 @@ class Trainer:
         scale = rate_at(step, self.steps, c.tuning.warmup)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * scale
-        inputs, labels = self._batch(step)
+        chosen = c.stream.at(step)
+        inputs, labels = self._batch(chosen, step)
         share = c.world.share(c.stream.batch)
+        chosen = chosen[share]
         inputs = part_of(c.data.batching, inputs, share, several=True)
         labels = None if labels is None else labels[share]
         count = c.stream.batch // c.world.size
@@ -165,7 +169,7 @@ class Trainer:
             last = part.stop == count
             waiting = nullcontext() if last or c.world.size == 1 else self._module.no_sync()  # type: ignore[operator]
             with waiting:
-                loss = self._loss(inputs, labels, part) * ((part.stop - part.start) / count)
+                loss = self._loss(chosen, inputs, labels, part) * ((part.stop - part.start) / count)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach().cpu()
         both = c.world.mean(torch.stack([total, torch.tensor(float(asked_to_stop()))]))
@@ -177,26 +181,25 @@ class Trainer:
         c.student.mask()
         return value
 
-    def _loss(self, inputs: Mapping[str, Tensor], labels: Tensor | None, part: slice) -> Tensor:
+    def _loss(self, chosen: Array, inputs: Mapping[str, Tensor], labels: Tensor | None, part: slice) -> Tensor:
         import torch
 
         c = self._c
         feeds = part_of(c.data.batching, inputs, part)
         device = c.world.device
-        wanted = c.teacher(feeds)
+        wanted = c.answers.of(chosen[part]) or c.teacher(feeds)
         there = {name: _placed(tensor, device) for name, tensor in feeds.items()}
         mixed = c.tuning.precision == "bfloat16" or (c.tuning.precision == "auto" and device != "cpu")
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=mixed):
             outputs = c.student.outputs(self._module, there)
         return c.loss(outputs, None if labels is None else labels[part].to(device), wanted)
 
-    def _batch(self, step: int) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _batch(self, chosen: Array, step: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The whole batch of a step, of all processes: what is drawn at random is drawn for all of it."""
         import numpy as np
         import torch
 
         c = self._c
-        chosen = c.stream.at(step)
         taken = c.data.batching.take(c.data.inputs, chosen)
         inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in taken.items()}
         labels = None if c.data.labels is None else torch.from_numpy(np.asarray(c.data.labels[chosen]))

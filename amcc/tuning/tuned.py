@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from amcc.certificate import TOLERANCE, difference
 from amcc.data import Dataset, check_labels, class_count
 from amcc.errors import DataError, UsageError, VerificationError
 from amcc.ir import Array, Graph, frozen
@@ -22,26 +19,18 @@ from amcc.passes.recovery.chunks import sample_bytes
 from amcc.progress import Observer
 from amcc.settings import OPTIMISERS, Tuning
 from amcc.stages import Notes, weights_hash
-from amcc.summary import EpochLine, TuningLine, versions
-from amcc.tuning import augment as augmenting
-from amcc.tuning.loss import Loss, scales_of
+from amcc.summary import TuningLine, versions
 from amcc.tuning.norms import with_room
-from amcc.tuning.schedule import rate_at
+from amcc.tuning.outcome import certified, curve, tolerance
+from amcc.tuning.probe import augment_of, first, loss_of, statistics
 from amcc.tuning.stream import Stream, held_out
 from amcc.tuning.student import Student, batch_is_free
-from amcc.tuning.targets import Target, targets
-from amcc.tuning.teacher import Teacher, part_of
+from amcc.tuning.targets import targets
+from amcc.tuning.teacher import Answers, Teacher
 from amcc.tuning.trainer import Course, Trainer
 from amcc.tuning.world import World
-from amcc.usercode import named_function
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _HELD_OUT_SAMPLES = 5000
-_STATISTICS_SAMPLES = 512
-_PROBE_SAMPLES = 256
-_CERTIFICATE_SAMPLES = 32
 _STEP_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}
 """Bytes of activations of one forward pass."""
 
@@ -106,21 +95,25 @@ def _tuned(
     if not wanted:
         raise DataError("none of the network's outputs can be compared with the original's", where="--teacher")
     teacher = Teacher(task.original, wanted, world.device, tuning.threads)
-    student = Student(work, [t.name for t in wanted], _statistics(data), norms=tuning.norms)
+    student = Student(work, [t.name for t in wanted], statistics(data), norms=tuning.norms)
     stream = Stream.of(len(data), _batch(tuning, len(data), world), tuning.samples, task.seed)
-    augment = _augment(tuning, work, data, wanted, teacher, stream)
+    augment = augment_of(tuning, work, data, wanted, teacher, stream)
     judge = Evaluator(task.original, held, task.metric, threads=tuning.threads) if world.first else None
     facts = _facts(task, tuning, augment.names)
     if task.fresh and task.file is not None and world.first:
         task.file.unlink(missing_ok=True)
+    chunk = _chunk(work, student, data, stream.batch, world)
+    steps = tuning.epochs * stream.per_epoch
+    again = not augment.names and steps * stream.batch >= 2 * len(data) and not data.batching.alone
     course = Course(
         student=student,
         teacher=teacher,
+        answers=Answers.to(teacher, data, chunk) if again else Answers(),
         data=data,
         stream=stream,
-        chunk=_chunk(work, student, data, stream.batch, world),
+        chunk=chunk,
         augment=augment,
-        loss=_loss(tuning, wanted, teacher, data, labelled),
+        loss=loss_of(tuning, wanted, teacher, data, labelled),
         judge=judge.score if judge is not None else _nowhere,
         tuning=tuning,
         world=world,
@@ -131,11 +124,10 @@ def _tuned(
     trainer = Trainer(course)
     found = trainer.run(keep_on_interrupt=keep_on_interrupt)
     graph = task.student if found is None else _as_before(found, task.student)
-    error = world.told(_certified(graph, student if found is not None else None, held) if world.first else None)
-    tolerance = _tolerance(task.student)
-    if not error <= tolerance:
+    error = world.told(certified(graph, student if found is not None else None, held) if world.first else None)
+    if not error <= (most := tolerance(task.student)):
         raise VerificationError(
-            f"the tuned network differs from the module that was trained by {error:.2e}, more than {tolerance:.0e}",
+            f"the tuned network differs from the module that was trained by {error:.2e}, more than {most:.0e}",
             hint="this is a fault of amcc: please report the model",
         )
     if found is None:
@@ -173,14 +165,6 @@ def _labelled(data: Dataset, graph: Graph) -> tuple[Dataset, bool]:
     return replace(data, labels=labels.astype(np.int64)), True
 
 
-def _statistics(data: Dataset) -> Iterator[dict[str, Array]]:
-    """Samples on which the statistics of batch normalisation are measured, run by run."""
-    count, size = min(len(data), _STATISTICS_SAMPLES), 1 if data.batching.alone else 64
-    size = max(size // max(data.batching.size, 1), 1) * max(data.batching.size, 1)
-    for start in range(0, count, size):
-        yield data.batching.feeds(data.inputs, start, min(start + size, count))
-
-
 def _batch(tuning: Tuning, samples: int, world: World) -> int:
     if tuning.batch % world.size:
         raise UsageError(f"{tuning.batch} is no multiple of the {world.size} processes", where="--batch")
@@ -190,80 +174,12 @@ def _batch(tuning: Tuning, samples: int, world: World) -> int:
     return batch
 
 
-def _first(data: Dataset, count: int) -> dict[str, Tensor]:
-    """Some samples, spread over the data."""
-    import torch
-
-    places = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.int64))
-    taken = data.take(places).inputs
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in taken.items()}
-
-
-def _asked(teacher: Teacher, data: Dataset, inputs: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """What the original says of samples, one row a run's first axis."""
-    import torch
-
-    how = data.batching
-    count = min(t.shape[axis] for n, t in inputs.items() if (axis := how.axis(n)) is not None)
-    size = 1 if how.alone else max(64 // max(how.size, 1), 1) * max(how.size, 1)
-    runs = [teacher(part_of(how, inputs, slice(a, min(a + size, count)))) for a in range(0, count, size)]
-    return {name: torch.cat([run[name].reshape(len(run[name]), -1) for run in runs]).cpu() for name in names}
-
-
-def _augment(
-    tuning: Tuning, graph: Graph, data: Dataset, wanted: Sequence[Target], teacher: Teacher, stream: Stream
-) -> augmenting.Augment:
-    import torch
-
-    if not isinstance(tuning.augment, str) or ":" in tuning.augment:
-        function = tuning.augment
-        if isinstance(function, str):
-            function = named_function(function, option="--augment")
-        return augmenting.Augment(function=function)
-    picture, kinds = augmenting.picture_input(graph), augmenting.asked(tuning.augment)
-    if kinds and picture is None:
-        raise UsageError("the network's input is no picture [N, C, H, W]", where="--augment")
-    if kinds is not None:
-        return augmenting.Augment(picture, tuple(kinds))
-    scores = next((t for t in wanted if t.classes is not None and not t.feature), None)
-    if picture is None or scores is None or data.synthetic or data.batching.alone:
-        return augmenting.Augment()
-    places = np.unique(np.linspace(0, len(data) - 1, min(_PROBE_SAMPLES, len(data))).astype(np.int64))
-    labels = None if data.labels is None else torch.from_numpy(data.labels[places])
-
-    def answers(inputs: Mapping[str, Tensor]) -> Tensor:
-        return _asked(teacher, data, inputs, [scores.name])[scores.name].argmax(1)
-
-    def draws(place: int) -> torch.Generator:
-        return stream.generator(-1 - place & 0x7FFFFFFF)
-
-    return augmenting.Augment(
-        picture, augmenting.standing(picture, _first(data, _PROBE_SAMPLES), answers, labels, draws)
-    )
-
-
-def _loss(tuning: Tuning, wanted: Sequence[Target], teacher: Teacher, data: Dataset, labelled: bool) -> Loss:
-    function = tuning.loss
-    if isinstance(function, str):
-        function = named_function(function, option="--loss")
-    probe = _asked(teacher, data, _first(data, 64), [target.name for target in wanted])
-    return Loss(
-        wanted,
-        scales_of(wanted, probe),
-        tuning.label_weight if labelled else 0.0,
-        tuning.output_weight,
-        tuning.feature_weight,
-        tuning.temperature,
-        function,
-    )
-
-
 def _chunk(graph: Graph, student: Student, data: Dataset, batch: int, world: World) -> int:
     """Samples of a forward pass: what fits in memory, and the graph's own number where it takes no other."""
     how = batching(graph)
     if how.alone:
         return 1
-    if how.size and not batch_is_free(graph, student.module, _first(data, how.size + 1)):
+    if how.size and not batch_is_free(graph, student.module, first(data, how.size + 1)):
         return how.size
     most = _STEP_BYTES[world.device.partition(":")[0]] // max(2 * sample_bytes(graph, graph.values), 1)
     return max(1, min(batch, most))
@@ -295,50 +211,6 @@ def _nowhere(graph: Graph) -> float:
     raise AssertionError("only the first process evaluates")
 
 
-def _tolerance(graph: Graph) -> float:
-    types = {graph.values[name].dtype for name in (*graph.inputs, *graph.params)}
-    return max(TOLERANCE.get(dtype, 0.0) for dtype in (*types, "float32"))
-
-
-def _certified(graph: Graph, student: Student | None, held: Dataset) -> float:
-    """The largest relative difference of the network, written as ONNX and read again, from the trained module.
-
-    Args:
-        student: None where the network is the one that training started with.
-    """
-    import torch
-
-    from amcc.backends.runtime import Session
-    from amcc.backends.to_onnx import write_onnx
-    from amcc.backends.torch_module import torch_module
-    from amcc.frontends.from_onnx import from_onnx
-    from amcc.passes.shapes import infer
-
-    names = student.targets if student is not None else graph.outputs
-    module = student.module.cpu().eval() if student is not None else torch_module(graph)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        write_onnx(graph, Path(folder) / "model.onnx")
-        written = infer(from_onnx(Path(folder) / "model.onnx"))
-        session = Session(written, outputs=[name for name in names if name in written.values])
-        worst = 0.0
-        how, samples = held.batching, min(len(held), _CERTIFICATE_SAMPLES)
-        size = 1 if how.alone else how.size or samples
-        for start in range(0, samples - size + 1, size) or [0]:
-            feeds = how.feeds(held.inputs, start, start + size)
-            expected = session.run(feeds)
-            given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
-            with torch.no_grad():
-                if student is not None:
-                    found = student.outputs(module, given)
-                else:
-                    results = module(*(given[name] for name in graph.inputs))
-                    found = dict(zip(names, results if isinstance(results, tuple) else (results,), strict=True))
-            for name, array in expected.items():
-                own = found[name].float().numpy()
-                worst = max(worst, difference(array.astype(np.float32), own) if array.dtype.kind in "fV" else 0.0)
-    return worst if math.isfinite(worst) else math.inf
-
-
 def _line(
     task: Task,
     tuning: Tuning,
@@ -350,7 +222,6 @@ def _line(
     judge: Evaluator | None,
 ) -> TuningLine:
     progress, stream = trainer.progress, course.stream
-    total = trainer.steps
     optimiser = tuning.optimiser if isinstance(tuning.optimiser, str) else _called(tuning.optimiser)
     usual = OPTIMISERS.get(optimiser, (0.0, 0.0))[0]
     rate = usual if tuning.rate is None else tuning.rate
@@ -374,15 +245,8 @@ def _line(
         norms=course.student.norms,
         compared=tuple(target.name for target in course.loss.targets),
         error=error,
-        tolerance=_tolerance(task.student),
-        curve=tuple(
-            EpochLine(
-                rate=round(rate * rate_at((place + 1) * stream.per_epoch - 1, total, tuning.warmup), 9),
-                loss=loss,
-                metric=metric,
-            )
-            for place, (loss, metric) in enumerate(progress.curve)
-        ),
+        tolerance=tolerance(task.student),
+        curve=curve(trainer, rate, tuning.warmup, stream.per_epoch),
     )
 
 
