@@ -119,6 +119,7 @@ def main() -> int:
         "original ms",
         "shipped ms",
         "fresh processes",
+        "by the thread's clock",
     ]
     print(table([*head, "groups at multiples of 8", "seconds"], rows))
     return int(far > 0)
