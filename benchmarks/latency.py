@@ -119,7 +119,7 @@ def main() -> int:
         "original ms",
         "shipped ms",
         "fresh processes",
-        "by the thread's clock",
+        "by the clock on the wall",
     ]
     print(table([*head, "groups at multiples of 8", "seconds"], rows))
     return int(far > 0)
