@@ -163,10 +163,7 @@ ROWS: dict[str, Policy] = {
     "added: noise falls by 0.98, not 0.95": Varied(decay=0.98),
     "added: noise 0.05": Varied(sigma=0.05),
     "added: noise 0.2": Varied(sigma=0.2),
-    **{
-        f"rival: {name}": policy_named(name)
-        for name in ("ddpg", "refine", "evolutionary", "greedy", "random", "lagrange")
-    },
+    **{f"rival: {name}": policy_named(name) for name in RIVALS},
 }
 
 
