@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,13 @@ from amcc.guarantee import guarantee, joined, level_journals
 from amcc.ir import Shape
 from amcc.pareto import Pareto, pareto
 from amcc.passes.channels import analyze
-from amcc.passes.rewrite import shrink
-from amcc.plan import Plan
-from amcc.planning import describe, removal_of
+from amcc.plan import Plan, masks_file
+from amcc.problems import check_reachable
 from amcc.progress import Clock, Observer, Silent
 from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, POLICY, Measuring, Settings, Tuning, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, ship
-from amcc.stages import DataSpec, Notes, check_reachable
+from amcc.stages import DataSpec, Notes, described, planned
 from amcc.study import find, journal_for, open_subject, prepare
 from amcc.target import CONFIDENCE, Target
 from amcc.training import training_asked
@@ -75,6 +75,7 @@ def compile(
     episodes: int = EPISODES,
     seed: int = 0,
     round: int | None = None,
+    granularity: str = "channel",
     lock: Iterable[str] = (),
     exact: bool = False,
     min_keep: float = 0.0,
@@ -110,7 +111,9 @@ def compile(
         calib: inputs for recovery, by default a part of `data`.
         report_data: what the report quotes, by default a part of `data` that the search does not see.
         round: kept units are a multiple of it; by default 8 in groups of at least 64 units.
-        lock: parameters, nodes or values whose channels all stay.
+        granularity: what goes at once: `"channel"`, or, set to zero, `"weight"`, `"2:4"` and the like or
+            `"block=4x1"` and the like.
+        lock: parameters, nodes or values whose channels, or weights, all stay.
         exact: cut no channels whose removal changes what others hold (those behind a LayerNorm, say).
         min_keep: of every group at least this share (below 1) or this many units stay.
         recover: `"full"`; `"layers"`, which fits each layer by itself and no blocks; or `"none"`, which ships
@@ -141,6 +144,7 @@ def compile(
         episodes=episodes,
         seed=seed,
         round=round,
+        granularity=granularity,
         lock=tuple(lock),
         exact=exact,
         min_keep=min_keep,
@@ -176,14 +180,14 @@ def compile(
     if target is not None:
         with study, level_journals(journal, fresh=fresh):
             kept = guarantee(study, target, journal, ship_on_interrupt=ship_on_interrupt)
-            removal = subject.channels.removal(kept.record.keep, study.learned.orders)
+            removal = subject.removal(kept.record.keep, study.learned.orders)
             policy, seen = kept.record.policy, kept.search
             shipment = Shipment(study, removal, kept.budget, policy, seen, graph=kept.graph, guarantee=kept.line)
             with joined(journal):
                 return ship(shipment, folder, force=force)
     with study:
         chosen = choose(study, asked, find(study, asked, journal, ship_on_interrupt=ship_on_interrupt))
-    removal = subject.channels.removal(chosen.record.keep, study.learned.orders)
+    removal = subject.removal(chosen.record.keep, study.learned.orders)
     shipment = Shipment(study, removal, asked, chosen.record.policy, chosen.search, chosen.finalists, training=training)
     return ship(shipment, folder, force=force)
 
@@ -215,6 +219,7 @@ def plan(
     episodes: int = EPISODES,
     seed: int = 0,
     round: int | None = None,
+    granularity: str = "channel",
     lock: Iterable[str] = (),
     exact: bool = False,
     min_keep: float = 0.0,
@@ -237,6 +242,7 @@ def plan(
         episodes=episodes,
         seed=seed,
         round=round,
+        granularity=granularity,
         lock=tuple(lock),
         exact=exact,
         min_keep=min_keep,
@@ -250,8 +256,9 @@ def plan(
         measuring=measuring or Measuring(),
     )
     file = None if out is None else Path(out)
-    if file is not None:
-        check_output(file, force=force, folder=False)
+    beside = [] if file is None or granularity == "channel" else [masks_file(file)]
+    for target in () if file is None else (file, *beside):
+        check_output(target, force=force, folder=False)
     journal = journal_for(file, settings, fresh=fresh)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
@@ -259,13 +266,12 @@ def plan(
     check_reachable(subject, asked, settings)
     with prepare(subject, DataSpec(data, calib, None, preprocess), settings, clock, notes) as study:
         best = choose(study, asked, find(study, asked, journal, ship_on_interrupt=ship_on_interrupt)).record
-    removal = subject.channels.removal(best.keep, study.learned.orders)
-    pure = shrink(subject.channels, removal)
-    facts = {"model": subject.name, "budget": str(asked), "policy": best.policy}
-    made = describe(subject.channels, removal, pure, seed=seed, exact=exact, **facts)
+    removal = subject.removal(best.keep, study.learned.orders)
+    made = described(subject, removal, budget=str(asked), policy=best.policy, seed=seed, exact=exact)
     if file is not None:
-        with output_file(file, force=force) as partial:
-            made.write(partial)
+        with ExitStack() as files:
+            parts = [files.enter_context(output_file(target, force=force)) for target in (file, *beside)]
+            made.write(*parts)
         if journal is not None:
             journal.unlink(missing_ok=True)
     return made
@@ -306,6 +312,7 @@ def apply(
     settings = Settings(
         search="uniform",
         seed=seed,
+        granularity="channel" if given.sparsity is None else given.sparsity.granularity,
         exact=given.exact,
         recover=recover or ("none" if data is None and calib is None else "full"),
         metric=metric,
@@ -320,7 +327,7 @@ def apply(
         check_output(folder, force=force)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
-    removal = removal_of(given, subject.channels)
+    removal = planned(given, subject)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     asked = Budget.parse(given.budget)
     return ship(Shipment(study, removal, asked, given.policy, None), folder, force=force)

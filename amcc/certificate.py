@@ -29,6 +29,7 @@ from amcc.ir import Array, Graph
 from amcc.masking import masked_file, masked_graph
 from amcc.passes.batching import Batching, batching
 from amcc.passes.channels import Channels, Removal
+from amcc.passes.recovery.masked import NO_MASKS, Masks
 from amcc.passes.regions import closed
 from amcc.passes.rules import rule_of
 from amcc.synthetic import that_runs
@@ -93,6 +94,7 @@ def certify(
     *,
     seed: int = 0,
     samples: Dataset | None = None,
+    zeros: Masks = NO_MASKS,
 ) -> Certificate:
     """Run the masked original and the shrunk graph side by side.
 
@@ -102,6 +104,7 @@ def certify(
         removal: what the plan removes.
         shrunk: pure slices of the original weights (`amcc.passes.rewrite.shrink`).
         samples: for a network that runs on nothing random, of which the first are taken.
+        zeros: masks of parameters, false where the masked original reads zeros.
 
     Raises:
         ModelError: ONNX Runtime cannot run one of the two.
@@ -114,7 +117,7 @@ def certify(
 
     def expected(data: Dataset) -> list[tuple[Mapping[str, Array], Mapping[str, Array] | RunError]]:
         """What each run feeds, and what the masked original gives; an error where only the mask is to blame."""
-        return [(feeds, _masked_outputs(original, channels, removal, feeds, watched)) for feeds in data.runs()]
+        return [(feeds, _masked_outputs(original, channels, removal, feeds, watched, zeros)) for feeds in data.runs()]
 
     best: dict[str, float] = {}
     for attempt in range(_TRIES if rounds else 1):
@@ -224,7 +227,12 @@ def difference(found: Array, expected: Array, least: float = 0.0) -> float:
 
 
 def _masked_outputs(
-    original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array], watched: Sequence[str]
+    original: Path | Graph,
+    channels: Channels,
+    removal: Removal,
+    inputs: Mapping[str, Array],
+    watched: Sequence[str],
+    zeros: Masks,
 ) -> Mapping[str, Array] | RunError:
     """Outputs by name, or the error if the original itself runs on these inputs.
 
@@ -232,7 +240,7 @@ def _masked_outputs(
         RunError: neither runs.
     """
     try:
-        return _run_masked(original, channels, removal, inputs, watched)
+        return _run_masked(original, channels, removal, inputs, watched, zeros)
     except RunError as error:
         try:
             Session(channels.graph).run(inputs)
@@ -242,17 +250,23 @@ def _masked_outputs(
 
 
 def _run_masked(
-    original: Path | Graph, channels: Channels, removal: Removal, inputs: Mapping[str, Array], watched: Sequence[str]
+    original: Path | Graph,
+    channels: Channels,
+    removal: Removal,
+    inputs: Mapping[str, Array],
+    watched: Sequence[str],
+    zeros: Masks,
 ) -> Mapping[str, Array]:
     """Both sides of a condition are watched by running both; the file itself runs one."""
     results: Mapping[str, Array] = {}
     if isinstance(original, Path):
-        model = masked_file(original, channels, removal, watched)
+        model = masked_file(original, channels, removal, watched, zeros)
         found = None if model is None else _run_file(model, original.parent, inputs, batching(channels.graph))
         results = found or results
     if results.keys() >= set(watched):
         return results
-    return {**Session(masked_graph(channels, removal), outputs=watched, literal=True).run(inputs), **results}
+    masked = masked_graph(channels, removal, zeros)
+    return {**Session(masked, outputs=watched, literal=True).run(inputs), **results}
 
 
 def _run_file(

@@ -29,6 +29,7 @@ from amcc.console import (
     Exact,
     Force,
     Fresh,
+    Grain,
     InputShapes,
     Json,
     LatencyBatch,
@@ -69,6 +70,7 @@ from amcc.console import (
     tuning,
     watching,
 )
+from amcc.errors import UsageError
 from amcc.settings import POLICY
 
 app = typer.Typer(
@@ -113,6 +115,7 @@ def compile_command(
     episodes: Episodes = None,
     seed: Seed = 0,
     round: Round = None,
+    granularity: Grain = "channel",
     lock: Locks = None,
     exact: Exact = False,
     min_keep: MinKeep = 0.0,
@@ -162,6 +165,7 @@ def compile_command(
                 search=search,
                 seed=seed,
                 round=round,
+                granularity=granularity,
                 lock=lock or (),
                 exact=exact,
                 min_keep=min_keep,
@@ -205,6 +209,7 @@ def plan_command(
     episodes: Episodes = None,
     seed: Seed = 0,
     round: Round = None,
+    granularity: Grain = "channel",
     lock: Locks = None,
     exact: Exact = False,
     min_keep: MinKeep = 0.0,
@@ -230,6 +235,9 @@ def plan_command(
     with answering():
         from amcc import api
 
+        if output is None and granularity != "channel":
+            raise UsageError("the masks need a file beside the plan's", where="--granularity", hint="give -o")
+
         with watching(quiet) as observer:
             found = api.plan(
                 model,
@@ -243,6 +251,7 @@ def plan_command(
                 search=search,
                 seed=seed,
                 round=round,
+                granularity=granularity,
                 lock=lock or (),
                 exact=exact,
                 min_keep=min_keep,

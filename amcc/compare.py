@@ -25,14 +25,13 @@ from amcc.errors import UsageError
 from amcc.finals import last_rounds
 from amcc.ir import Shape
 from amcc.passes.channels import Removal
-from amcc.passes.rewrite import shrink
 from amcc.plan import Plan
-from amcc.planning import describe
+from amcc.problems import check_reachable, decisions
 from amcc.progress import Clock, Observer, Silent
 from amcc.search import POLICIES, Record, SearchResult, policy_named
 from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, Measuring, Settings
 from amcc.shipment import Shipment, budget_lines
-from amcc.stages import DataSpec, Notes, check_reachable
+from amcc.stages import DataSpec, Notes, described
 from amcc.study import Study, find, open_subject, prepare
 from amcc.summary import versions
 
@@ -70,6 +69,7 @@ def compare(
     episodes: int = EPISODES,
     seed: int = 0,
     round: int | None = None,
+    granularity: str = "channel",
     lock: Iterable[str] = (),
     exact: bool = False,
     min_keep: float = 0.0,
@@ -112,6 +112,7 @@ def compare(
         episodes=episodes,
         seed=seed,
         round=round,
+        granularity=granularity,
         lock=tuple(lock),
         exact=exact,
         min_keep=min_keep,
@@ -207,7 +208,7 @@ def _shipped(study: Study, searches: Sequence[_Search], ship: str) -> dict[tuple
     with study.clock.phase("report", "measuring on the report split"):
         found = {f.record.keep: Shipped(score=f.score, report=study.reporter.score(f.graph)) for f in finalists}
         for record in () if finalists else chosen:
-            pure = shrink(study.subject.channels, _removal(study, record))
+            pure = study.subject.pure(_removal(study, record))
             found[record.keep] = Shipped(score=None, report=study.reporter.score(pure))
     return found
 
@@ -219,13 +220,13 @@ def _merit(record: Record, shipped: Mapping[tuple[int, ...], Shipped]) -> tuple[
 
 
 def _removal(study: Study, record: Record) -> Removal:
-    return study.subject.channels.removal(record.keep, study.learned.orders)
+    return study.subject.removal(record.keep, study.learned.orders)
 
 
 def _plan(study: Study, budget: Budget, best: _Search) -> Plan:
-    channels, removal = study.subject.channels, _removal(study, best.found.best)
-    facts = {"model": study.subject.name, "budget": str(budget), "policy": best.found.best.policy}
-    return describe(channels, removal, shrink(channels, removal), seed=best.seed, exact=study.settings.exact, **facts)
+    record, exact = best.found.best, study.settings.exact
+    removal, asked = _removal(study, record), str(budget)
+    return described(study.subject, removal, budget=asked, policy=record.policy, seed=best.seed, exact=exact)
 
 
 def _comparison(
@@ -252,7 +253,7 @@ def _comparison(
         samples={"search": len(splits.search), "last round": len(splits.finals), "report": len(splits.report)},
         rivals=tuple(_rival(name, scores[name], scores[ranked[0]].mean, plays[name]) for name in ranked),
         evaluations=len({record.keep for one in searches for record in one.found.records}),
-        groups=tuple(Grouped(name=group.name, size=group.size) for group in subject.channels.groups),
+        groups=tuple(Grouped(name=group.name, size=group.size) for group in decisions(subject, settings)),
         recover="layers" if study.learned.statistics is not None else "none",
         versions=versions(),
         inputs={"model": subject.sha256, **{name: part.sha256 for name, part in data.items()}},

@@ -57,6 +57,10 @@ Round = Annotated[
     int | None,
     typer.Option("--round", help="Keep multiples of this; by default 8 in groups of 64 units or more."),
 ]
+Grain = Annotated[
+    str,
+    typer.Option("--granularity", help="What goes: channel; or, set to zero, weight, 2:4 (any N:M), block=4x1 (any)."),
+]
 Locks = Annotated[
     list[str] | None, typer.Option("--lock", help="A parameter, node or value whose channels all stay; repeat.")
 ]

@@ -17,18 +17,19 @@ import numpy as np
 
 from amcc.bench import Timing
 from amcc.budget import Budget, spelled
-from amcc.errors import BudgetError
+from amcc.errors import BudgetError, UsageError
 from amcc.finals import Finalist, entrants, last_round, places, winner
 from amcc.ir import Array, Shape
 from amcc.latency import cache
 from amcc.latency.clock import Latency, latency_of
 from amcc.latency.device import Local, device_of
+from amcc.problems import problem_of
 from amcc.progress import Clock
 from amcc.search import Record, SearchResult, rules
 from amcc.search.fit import fill, nearest
 from amcc.search.problem import Problem
 from amcc.settings import Settings
-from amcc.stages import Notes, Subject, blank, problem_of
+from amcc.stages import Notes, Subject, blank
 from amcc.study import Study
 
 NEAR = 0.97
@@ -53,10 +54,16 @@ def timed(
     Raises:
         BudgetError: the smallest plan was run, and is too slow.
         ModelError, DataError: the device fails.
-        UsageError: there is no such device.
+        UsageError: there is no such device, or no channels go.
     """
     if asked.of("latency") is None:
         return subject
+    if subject.layers is not None:
+        raise UsageError(
+            f"zeros do not make ONNX Runtime faster: there is no latency to save by {subject.layers.granularity}",
+            where="--granularity",
+            hint="a budget of latency needs channels",
+        )
     device = device_of(settings.measuring)
     with clock.phase("latency", f"measuring latency: {device}"):
         shapes = {name: subject.graph.shape(name) for name in subject.graph.inputs}
@@ -77,7 +84,7 @@ def _settled(subject: Subject, asked: Budget, settings: Settings) -> Subject:
             break  # nothing to keep, or another limit is out of reach, which is said elsewhere
         within = problem.fits(problem.smallest)
         keep = rules.uniform(problem) if within else problem.smallest
-        removal = subject.channels.removal(keep, blank(subject).orders)
+        removal = subject.removal(keep, blank(subject).orders)
         predicted, measured = problem.cost(keep).latency, latency.measured(removal)
         if not within and measured > (problem.limits.latency or limit):
             raise _unreached(latency, limit, measured, "the smallest network")
@@ -169,7 +176,7 @@ class _Runs:
         while self._left and len(tried) < _ROUNDS and keep not in tried:
             tried.add(keep)
             self._left -= 1
-            removal = subject.channels.removal(keep, self._study.learned.orders)
+            removal = subject.removal(keep, self._study.learned.orders)
             measured = self._latency.measured(removal)
             self.least = min(self.least, measured)
             if measured <= self._limit:

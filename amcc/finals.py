@@ -62,9 +62,9 @@ class _Finisher:
         from amcc.passes.recovery import repair
 
         channels = self.subject.channels
-        removal = channels.removal(keep, self.learned.orders)
-        quick = candidate(self.subject, self.learned, removal)
-        graph = repair(channels, removal, quick, self.inputs, seed=self.seed, threads=self.threads)
+        removal = self.subject.removal(keep, self.learned.orders)
+        quick, (cut, masks) = candidate(self.subject, self.learned, removal), self.subject.cut(removal)
+        graph = repair(channels, cut, quick, self.inputs, seed=self.seed, threads=self.threads, masks=masks)
         return graph, self.judge.score(graph)
 
     def on(self, threads: int) -> _Finisher:
@@ -126,13 +126,15 @@ def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> 
     from amcc.passes.recovery import reconstruct_blocks, repair
 
     channels, inputs, seed = study.subject.channels, study.splits.calibration.inputs, study.settings.seed
+    cut, masks = study.subject.cut(removal)
     with study.clock.phase("repair", "repairing front to back"):
         if repaired is None:
-            repaired = repair(channels, removal, quick, inputs, seed=seed, threads=study.settings.threads)
+            repaired = repair(channels, cut, quick, inputs, seed=seed, threads=study.settings.threads, masks=masks)
         tried = [quick, repaired]
     if epochs := _epochs(study, repaired):
         with study.clock.phase("blocks", "fitting blocks together"):
-            tried.append(reconstruct_blocks(channels, removal, repaired, inputs, seed=seed, epochs=epochs))
+            fitted = reconstruct_blocks(channels, cut, repaired, inputs, seed=seed, epochs=epochs, masks=masks)
+            tried.append(fitted)
     scores = [study.judge.score(graph) for graph in tried]
     best = max(scores)
     return [graph for graph, score in zip(tried, scores, strict=True) if score >= best - study.judge.noise(best)][-1]

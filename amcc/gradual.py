@@ -20,8 +20,9 @@ from amcc.errors import UsageError, VerificationError
 from amcc.finals import recovered
 from amcc.ir import Array, Graph
 from amcc.passes.channels import Channels, analyze
-from amcc.passes.rewrite import shrink
-from amcc.stages import costs_of, learn, limits_of, weights_hash
+from amcc.passes.sparsity import layers_of
+from amcc.problems import costs_of, limits_of
+from amcc.stages import learn, weights_hash
 from amcc.study import Study, find, hire
 from amcc.summary import TuningLine
 from amcc.target import Target
@@ -81,14 +82,14 @@ def narrowed(
         with own:
             place = journal if journal is None or step == steps else journal.with_name(f"{journal.name}.{step}")
             chosen = choose(own, budget, find(own, budget, place, ship_on_interrupt=ship_on_interrupt))
-        removal = own.subject.channels.removal(chosen.record.keep, own.learned.orders)
+        removal = own.subject.removal(chosen.record.keep, own.learned.orders)
         graph = recovered(own, removal, chosen.finalists[0].graph if chosen.finalists else None)
-        kept = _composed(kept, own.subject.channels, removal)
+        kept = _composed(kept, own.subject.channels, own.subject.cut(removal).channels)
         if step < steps:
             graph, line = training.run(study, kept, graph, step)
             lines.append(line)
-    total = _removal(channels, kept)
-    _check(shrink(channels, total), graph)
+    total = _removal(channels, kept) if study.subject.layers is None else removal  # zeros are the first to go again
+    _check(study.subject.pure(total), graph)
     return Narrowed(total, graph, chosen.record.policy, tuple(lines))
 
 
@@ -126,7 +127,10 @@ def _on(study: Study, graph: Graph, steps: int) -> Study:
     if settings.min_keep < 1:
         settings = replace(settings, min_keep=settings.min_keep ** (1 / steps))
     channels = analyze(graph, locked=_there(graph, settings.lock), exact=settings.exact)
-    subject = replace(study.subject, channels=channels, sha256=weights_hash(graph))
+    layers = study.subject.layers
+    if layers is not None:
+        layers = layers_of(graph, layers.granularity, locked=settings.lock)
+    subject = replace(study.subject, channels=channels, layers=layers, sha256=weights_hash(graph))
     with study.clock.phase("calibration", "calibrating"):
         learned = learn(subject, study.splits.calibration, settings)
     return hire(replace(study, subject=subject, learned=learned, settings=settings, pool=None))

@@ -28,9 +28,10 @@ from amcc.errors import BudgetError
 from amcc.finals import recovered
 from amcc.guard import BOOTSTRAP, Guard, Verdict
 from amcc.ir import Graph
+from amcc.problems import problem_of
 from amcc.search import SEARCHES, SearchInterrupted, SearchResult
 from amcc.search.journal import Record
-from amcc.stages import problem_of, quickly_repaired
+from amcc.stages import quickly_repaired
 from amcc.study import Study, find
 from amcc.summary import CandidateLine, GuaranteeLine
 from amcc.target import Target
@@ -247,7 +248,7 @@ class _Explorer:
         self.study.clock.observer.phase(f"level {number + 1}: {budget}, {ratio:.1%} of the original")
         journal = None if self._journal is None else _level_journals(self._journal)[number]
         found = find(replace(self.study, settings=settings), budget, journal, ship_on_interrupt=False)
-        removal = self.study.subject.channels.removal(self._best(found).keep, self.study.learned.orders)
+        removal = self.study.subject.removal(self._best(found).keep, self.study.learned.orders)
         with self.study.clock.phase("search"):
             graph = quickly_repaired(self.study.subject, self.study.learned, removal)
             hopeful = self._scout.check(graph, self._guarded).passed
@@ -273,7 +274,7 @@ def _checked(study: Study, target: Target, guard: Guard, explorer: _Explorer) ->
     best: tuple[Record, Level, Graph, Verdict] | None = None
     with study.clock.phase("guarantee", "checking plans on the samples held back, the largest first"):
         for record, level in explorer.candidates():
-            removal = study.subject.channels.removal(record.keep, study.learned.orders)
+            removal = study.subject.removal(record.keep, study.learned.orders)
             graph = recovered(study, removal)
             verdict = guard.check(graph)
             cost = explorer.cost(record)

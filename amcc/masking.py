@@ -18,6 +18,7 @@ import numpy as np
 from amcc.ir import Array, Graph, Node, Value, frozen
 from amcc.passes.bodies import inner_bodies
 from amcc.passes.channels import Channels, Removal
+from amcc.passes.recovery.masked import NO_MASKS, Masks
 from amcc.passes.rules import rule_of
 from amcc.passes.rules.respell import Respell
 from amcc.passes.rules.rule import Place
@@ -61,10 +62,10 @@ class _Edit:
         return output.name
 
 
-def masked_graph(channels: Channels, removal: Removal) -> Graph:
-    """The original graph with masks put in."""
+def masked_graph(channels: Channels, removal: Removal, zeros: Masks = NO_MASKS) -> Graph:
+    """The original graph with masks put in; `zeros` as for `masked_file`."""
     graph = channels.graph
-    edits = {edit.node.name: edit for edit in _edits(channels, removal)}
+    edits = {edit.node.name: edit for edit in _edits(channels, removal, zeros)}
     nodes: list[Node] = []
     values, params = dict(graph.values), dict(graph.params)
     for node in graph.nodes:
@@ -90,7 +91,11 @@ def _shadows(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> boo
 
 
 def masked_file(
-    path: Path, channels: Channels, removal: Removal, watched: Sequence[str] = ()
+    path: Path,
+    channels: Channels,
+    removal: Removal,
+    watched: Sequence[str] = (),
+    zeros: Masks = NO_MASKS,
 ) -> onnx.ModelProto | None:
     """The user's file with masks put in; None if that cannot be done.
 
@@ -99,6 +104,7 @@ def masked_file(
 
     Args:
         watched: values to give back as well, as far as they are not made in a body.
+        zeros: masks of parameters, false where they are read as zeros.
     """
     import onnx_graphsurgeon as gs
 
@@ -109,7 +115,7 @@ def masked_file(
         return None
     surgeon = gs.import_onnx(model)
     makers = _makers(surgeon)
-    for edit in _edits(channels, removal):
+    for edit in _edits(channels, removal, zeros):
         made = makers.get(next(filter(None, edit.node.outputs)))
         if made is None or made.node.op != edit.node.op:
             return None
@@ -208,7 +214,7 @@ def _set_attributes(attributes: dict[str, Any], edit: _Edit) -> None:
 # -- edits -------------------------------------------------------------------------------------------
 
 
-def _edits(channels: Channels, removal: Removal) -> Iterator[_Edit]:
+def _edits(channels: Channels, removal: Removal, zeros: Masks) -> Iterator[_Edit]:
     kept, graph = channels.kept(removal), channels.graph
     respell = Respell(graph, kept)
     masks: dict[str, list[tuple[int, int]]] = {}
@@ -221,6 +227,8 @@ def _edits(channels: Channels, removal: Removal) -> Iterator[_Edit]:
             yield _restricted(respell, node)
         elif node.name in masks and (edit := _summing(respell, node, masks[node.name])) is not None:
             yield edit
+        elif zeros and not zeros.keys().isdisjoint(node.inputs):
+            yield _weighing(graph, node, zeros)
 
 
 def _summing(respell: Respell, node: Node, places: Sequence[tuple[int, int]]) -> _Edit | None:
@@ -243,6 +251,17 @@ def _summing(respell: Respell, node: Node, places: Sequence[tuple[int, int]]) ->
         inputs[operand] = _zeroed(edit, respell.graph, value, inputs[operand], line, zero)
     edit.masked = node.replace(inputs=tuple(inputs))
     return edit if edit.before else None
+
+
+def _weighing(graph: Graph, node: Node, zeros: Masks) -> _Edit:
+    """The node with its parameters zero where their masks say so."""
+    edit = _Edit(node, node)
+    inputs = (
+        _zeroed(edit, graph, graph.values[name], name, zeros[name], "") if name in zeros else name
+        for name in node.inputs
+    )
+    edit.masked = node.replace(inputs=tuple(inputs))
+    return edit
 
 
 def _zeroed(edit: _Edit, graph: Graph, value: Value, name: str, alive: Array, zero: str) -> str:

@@ -22,13 +22,14 @@ from amcc.finals import last_rounds, places, winner
 from amcc.front import Cost, Front, Point
 from amcc.ir import Shape
 from amcc.passes.cost import CostModel
+from amcc.problems import check_reachable, costs_of, limits_of, problem_of
 from amcc.progress import Clock, Observer, Silent
 from amcc.search import SearchResult
 from amcc.search.multi_budget import MultiBudget, check_policy, parts
 from amcc.settings import CALIB_SAMPLES, EPISODES, EVAL_SAMPLES, POLICY, Measuring, Settings, artifacts
 from amcc.shipment import Shipment
 from amcc.shipping import Result, finish, write
-from amcc.stages import DataSpec, Notes, check_reachable, costs_of, limits_of, problem_of
+from amcc.stages import DataSpec, Notes
 from amcc.study import Study, find, journal_for, open_subject, prepare
 from amcc.summary import Summary, Totals, versions
 
@@ -200,7 +201,7 @@ def _shipments(study: Study, rungs: Sequence[tuple[Budget, Limits]], found: Sear
         clock = Clock(study.clock.observer)
         clock.seconds |= study.clock.seconds
         own = replace(study, notes=Notes(list(study.notes.texts)), clock=clock)
-        removal = study.subject.channels.removal(best.keep, study.learned.orders)
+        removal = study.subject.removal(best.keep, study.learned.orders)
         shipments.append(Shipment(own, removal, budget, best.policy, joined(part, quick), finalists))
     return shipments
 

@@ -3,18 +3,24 @@
 A plan names parameters and indices, so that it can be put on the same file, on its PyTorch twin or
 on a retrained checkpoint (`amcc.planning.removal_of`). It can be edited by hand: change `removed`
 and `kept` of a group and delete its `slices`, which are worked out again.
+
+Where weights go and not channels, the plan says how many of each layer, and a file of bits beside it which ones.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from amcc.errors import PlanError
-from amcc.ir import Graph
+from amcc.ir import Array, Graph
 from amcc.jsontext import Document, Filed
 
 Index = Annotated[int, Field(ge=0)]
@@ -53,6 +59,37 @@ class PlanGroup(Document):
         return self
 
 
+class PlanLayer(Document):
+    """What stays of one linear layer's weights.
+
+    Attributes:
+        param: the parameter's name, and `shape` its shape.
+        weights: how many there are, and `kept` how many stay.
+        sparsity: share that goes.
+    """
+
+    name: str
+    param: str
+    shape: Indices
+    weights: Annotated[int, Field(ge=1)]
+    kept: Annotated[int, Field(ge=0)]
+    sparsity: Annotated[float, Field(ge=0, le=1)]
+
+
+class PlanSparsity(Document):
+    """Which weights go.
+
+    Attributes:
+        granularity: `weight`, `2:4` or the like, `block=4x1` or the like.
+        layers: all whose weights may go.
+        sha256: of the file with the masks.
+    """
+
+    granularity: str
+    layers: tuple[PlanLayer, ...]
+    sha256: str
+
+
 class PlanNode(Document):
     """What the plan makes of one node.
 
@@ -77,6 +114,7 @@ class Plan(Filed):
         budget: as asked.
         policy: which one found it.
         exact: whether groups whose units cannot go exactly were left out.
+        sparsity: which weights go; left out where channels do.
     """
 
     FILE: ClassVar = "plan.json"
@@ -91,6 +129,61 @@ class Plan(Filed):
     exact: bool = False
     groups: tuple[PlanGroup, ...]
     nodes: tuple[PlanNode, ...] = ()
+    sparsity: PlanSparsity | None = None
+
+    _packed: bytes = PrivateAttr(default=b"")
+
+    @property
+    def masks(self) -> dict[str, Array]:
+        """For the parameter of each layer that loses weights, bool of its shape: what stays."""
+        if self.sparsity is None:
+            return {}
+        return unpacked(self._packed, {layer.param: layer.shape for layer in self.sparsity.layers})
+
+    def with_masks(self, file: bytes) -> Plan:
+        """The plan with the content of its file of masks.
+
+        Raises:
+            PlanError: it is not that file.
+        """
+        assert self.sparsity is not None
+        if hashlib.sha256(file).hexdigest() != self.sparsity.sha256:
+            raise PlanError("it is not the file of masks that belongs to this plan")
+        found = self.model_copy()
+        found._packed = file
+        return found
+
+    def write(self, path: Path, masks: Path | None = None) -> None:
+        """Write the file, and where weights go the masks beside it, or at `masks`."""
+        super().write(path)
+        if self.sparsity is not None:
+            (masks or masks_file(path)).write_bytes(self._packed)
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read the file, or the one in an output folder, and its masks.
+
+        Raises:
+            PlanError: it cannot be read or breaks the schema; names the place in it.
+        """
+        plan = super().read(path)
+        if plan.sparsity is None:
+            return plan
+        beside = masks_file(path / cls.FILE if path.is_dir() else path)
+        try:
+            return plan.with_masks(beside.read_bytes())
+        except OSError as error:
+            hint = "plan and masks belong together: move both"
+            raise PlanError(f"the masks cannot be read: {error.strerror}", where=str(beside), hint=hint) from None
+        except PlanError as error:
+            raise PlanError(error.message, where=str(beside)) from None
+
+    @model_serializer(mode="wrap")
+    def _without_no_sparsity(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = standard(self)
+        if self.sparsity is None:
+            del content["sparsity"]
+        return content
 
     @model_validator(mode="after")
     def _names_once(self) -> Plan:
@@ -100,6 +193,40 @@ class Plan(Filed):
                 raise ValueError(f"groups: '{group.name}' is there twice")
             seen.add(group.name)
         return self
+
+
+def masks_file(plan: Path) -> Path:
+    """Where the masks of a plan lie: `masks.safetensors` beside `plan.json`, else under the plan's own name."""
+    return plan.with_name("masks.safetensors" if plan.name == Plan.FILE else f"{plan.stem}.masks.safetensors")
+
+
+def packed(masks: Mapping[str, Array]) -> bytes:
+    """Masks as a safetensors file: for each parameter its bits, in C order, eight to a byte, the first one highest."""
+    from safetensors.numpy import save
+
+    return save({name: np.packbits(mask.reshape(-1)) for name, mask in masks.items()})
+
+
+def unpacked(file: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """The masks in a file of `packed`.
+
+    Raises:
+        PlanError: it is damaged, or holds a mask of another size.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        bits = load(file)
+    except SafetensorError as error:
+        raise PlanError(f"the masks cannot be read: {error}") from None
+    found = {}
+    for name, array in bits.items():
+        size = math.prod(shapes.get(name, ()))
+        if name not in shapes or array.dtype != np.uint8 or array.shape != (-(-size // 8),):
+            raise PlanError(f"the masks do not belong to this plan: '{name}' is not of the size that it says")
+        found[name] = np.unpackbits(array, count=size).reshape(shapes[name]).astype(bool)
+    return found
 
 
 def fingerprint(graph: Graph) -> str:

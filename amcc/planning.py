@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from amcc.errors import PlanError
+from amcc.granularity import Granularity
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels import Channels, Group, Removal
 from amcc.passes.cost import node_macs
 from amcc.passes.dims import per_sample
-from amcc.plan import Plan, PlanGroup, PlanNode, fingerprint
+from amcc.passes.sparsity import Layer, Layers, SparseCosts, layers_of
+from amcc.plan import Plan, PlanGroup, PlanLayer, PlanNode, PlanSparsity, fingerprint, packed
 
 _OTHER_MODEL = "this is the plan of another model"
 
@@ -38,6 +41,80 @@ def describe(
         groups=tuple(_plan_group(group, removal.get(group.index)) for group in channels.groups),
         nodes=_plan_nodes(channels.graph, shrunk),
     )
+
+
+def describe_weights(
+    layers: Layers, removal: Removal, *, model: str, budget: str, policy: str, seed: int, exact: bool = False
+) -> Plan:
+    """The plan that says which weights of each layer go."""
+    masks = layers.masks(removal)
+    file = packed(masks)
+    before, after = node_macs(layers.graph), SparseCosts(layers).node_macs(removal)
+    nodes = tuple(
+        PlanNode(name=node.name, op=node.op, macs=macs, sparsity=round(1 - after[node.name] / macs, 6) if macs else 0)
+        for node in layers.graph.nodes
+        for macs in (before.get(node.name, 0),)
+    )
+    return Plan(
+        fingerprint=fingerprint(layers.graph),
+        model=model,
+        budget=budget,
+        policy=policy,
+        seed=seed,
+        exact=exact,
+        groups=(),
+        nodes=nodes,
+        sparsity=PlanSparsity(
+            granularity=str(layers.granularity),
+            layers=tuple(_plan_layer(layers, layer, masks.get(layer.name)) for layer in layers.layers),
+            sha256=hashlib.sha256(file).hexdigest(),
+        ),
+    ).with_masks(file)
+
+
+def _plan_layer(layers: Layers, layer: Layer, mask: Array | None) -> PlanLayer:
+    kept = layer.weights if mask is None else int(mask.sum())
+    return PlanLayer(
+        name=layer.linear.node.name,
+        param=layer.name,
+        shape=layers.graph.params[layer.name].shape,
+        weights=layer.weights,
+        kept=kept,
+        sparsity=round(1 - kept / layer.weights, 6),
+    )
+
+
+def planned_layers(sparsity: PlanSparsity, graph: Graph) -> Layers:
+    """The layers of a network at a plan's granularity."""
+    granularity = Granularity.parse(sparsity.granularity)
+    if granularity is None:
+        raise PlanError(f"'{sparsity.granularity}' is no granularity of weights", where="sparsity.granularity")
+    return layers_of(graph, granularity)
+
+
+def weights_of(plan: Plan, layers: Layers) -> dict[int, Array]:
+    """What a plan removes from the layers of a graph: by the parameters' names, a matrix transposed where it is there.
+
+    Raises:
+        PlanError: a layer does not fit.
+    """
+    assert plan.sparsity is not None
+    masks, by_name = plan.masks, {layer.name: layer for layer in layers.layers}
+    for place, listed in enumerate(plan.sparsity.layers):
+        mask, where = masks.get(listed.param), f"sparsity.layers[{place}] '{listed.param}'"
+        if listed.kept != (listed.weights if mask is None else int(mask.sum())):
+            raise PlanError(f"{listed.kept} weights are kept, but not by the masks", where=where)
+        if mask is None:
+            continue
+        if listed.param not in by_name:
+            raise PlanError("the model has no linear layer with this weight", where=where, hint=_OTHER_MODEL)
+        shape = layers.graph.params[listed.param].shape
+        if mask.shape != shape and mask.T.shape == shape and mask.ndim == 2:
+            masks[listed.param] = mask.T
+    try:
+        return layers.of_masks(masks)
+    except ValueError as error:
+        raise PlanError(str(error), hint=_OTHER_MODEL) from None
 
 
 def removal_of(plan: Plan, channels: Channels) -> dict[int, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,9 @@ from amcc.passes.batching import batching
 from amcc.passes.channels import Channels, Removal, analyze
 from amcc.passes.inputs import bind_inputs, spell, unbind_inputs
 from amcc.passes.protos import read_type
+from amcc.passes.recovery.masked import NO_MASKS
 from amcc.passes.rewrite import check_shapes, shrink
+from amcc.passes.sparsity import Masks, zeroed
 from amcc.plan import Plan
 from amcc.planning import removal_of
 from amcc.synthetic import that_runs
@@ -57,6 +59,7 @@ class Reopened:
         channels: the analysis of the original with sizes free.
         removal: what the plan removes there.
         pure: the cut, as slices of the original's weights.
+        masks: what stays of the parameters of layers.
     """
 
     file: Path
@@ -65,6 +68,7 @@ class Reopened:
     channels: Channels
     removal: Removal
     pure: Graph
+    masks: Masks = field(default_factory=dict)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -128,7 +132,7 @@ class Reopened:
         """
         sizes = sizes or self.given
         at = dataclasses.replace(self.channels, graph=bind_inputs(self.channels.graph, sizes))
-        return certify(self.file, at, self.removal, bind_inputs(graph, sizes), samples=samples)
+        return certify(self.file, at, self.removal, bind_inputs(graph, sizes), samples=samples, zeros=self.masks)
 
     def elsewhere(self) -> tuple[Shapes, ...]:
         """Other shapes at which the original runs: of round sizes and of odd ones, as far as it takes them.
@@ -197,12 +201,20 @@ def variants(given: Shapes, free: Shapes) -> Iterator[Shapes]:
 
 
 def reopen(
-    file: Path, given: Shapes, free: Shapes, plan: Plan, *, locked: Sequence[str] = (), exact: bool = False
+    file: Path,
+    given: Shapes,
+    free: Shapes,
+    plan: Plan,
+    *,
+    locked: Sequence[str] = (),
+    exact: bool = False,
+    masks: Masks = NO_MASKS,
 ) -> Reopened:
     """Put a plan on a file loaded with sizes free.
 
     Args:
         given: the shapes that the user gave, `free` those of `free_shapes` or `variants`.
+        masks: what stays of the parameters of layers.
 
     Raises:
         ModelError, PlanError, UsageError, VerificationError: the channels are not the same with sizes free.
@@ -216,7 +228,9 @@ def reopen(
         raise PlanError(f"with sizes free its channels are others: {error.message}", where=error.where) from None
     pure = shrink(channels, removal)
     check_shapes(pure)
-    return Reopened(file, given, free, channels, removal, pure)
+    if missing := sorted(masks.keys() - pure.params.keys()):
+        raise VerificationError(f"weights go of '{missing[0]}', which is computed at run time with sizes free")
+    return Reopened(file, given, free, channels, removal, zeroed(pure, masks), masks)
 
 
 def spelled(shapes: Shapes) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, cast, get_args
 
 from amcc.errors import UsageError
+from amcc.granularity import Granularity
 from amcc.usercode import is_named
 
 Recover = Literal["full", "layers", "none"]
@@ -153,7 +154,8 @@ class Settings:
         episodes: of the search, at most.
         round: kept units of a group are a multiple of it; None for 8 where a group has at least 64
             units, else 1.
-        lock: names of parameters, nodes or values whose channels all stay.
+        granularity: what goes at once, see `amcc.granularity`.
+        lock: names of parameters, nodes or values whose channels, or weights, all stay.
         exact: cut no channels whose removal changes what others hold (those behind a LayerNorm, say).
         min_keep: of every group at least so much stays: a share below 1, else a number of units.
         recover: `"layers"` repairs by linear algebra alone, layer by layer; `"none"` ships pure slices of the
@@ -171,6 +173,7 @@ class Settings:
     episodes: int = EPISODES
     seed: int = 0
     round: int | None = None
+    granularity: str = "channel"
     lock: tuple[str, ...] = ()
     exact: bool = False
     min_keep: float = 0.0
@@ -195,6 +198,8 @@ class Settings:
                 raise UsageError(f"{getattr(self, name)} is below {least}", where=_option(name))
         if self.round is not None and self.round < 1:
             raise UsageError(f"{self.round} is below 1", where="--round")
+        if Granularity.parse(self.granularity) is not None and self.round is not None:
+            raise UsageError(f"widths are rounded, and {self.granularity} leaves them alone", where="--round")
         if not self.min_keep >= 0:
             raise UsageError(f"{self.min_keep} is not a share or a number of units", where="--min-keep")
         if self.recover not in get_args(Recover):

@@ -15,9 +15,10 @@ from amcc.ir import Array, Graph
 from amcc.passes.channels import Channels, Group, Removal
 from amcc.passes.cost import CostModel, parameter_count, weight_bytes
 from amcc.passes.memory import peak_activations
+from amcc.passes.sparsity import Layers, SparseCosts, sizes
+from amcc.problems import costs_of, within_reach
 from amcc.search import SearchResult
 from amcc.settings import Recover
-from amcc.stages import costs_of, within_reach
 from amcc.study import Study
 from amcc.summary import (
     BudgetLine,
@@ -28,6 +29,7 @@ from amcc.summary import (
     GuaranteeLine,
     MetricLine,
     PolicyLine,
+    SparsityLine,
     Summary,
     Timings,
     Totals,
@@ -83,7 +85,11 @@ def summarize(
             seed=certificate.seed,
             passed=certificate.passed,
         ),
-        groups=group_lines(subject.channels, shipment.removal),
+        groups=(
+            group_lines(subject.channels, shipment.removal)
+            if subject.layers is None
+            else layer_lines(subject.layers, shipment.removal)
+        ),
         policies=_policies(shipment),
         policy=shipment.policy,
         finalists=tuple(
@@ -92,7 +98,8 @@ def summarize(
         ),
         recover=cast(Recover, settings.recover) if full else "none",
         calibration=splits.calibration.source if full else None,
-        within_reach=round(within_reach(subject.channels), 6),
+        within_reach=round(within_reach(subject.cuts), 6),
+        sparsity=None if subject.layers is None else sparsity_line(subject.layers, final),
         seed=settings.seed,
         versions=versions(),
         inputs={
@@ -108,11 +115,14 @@ def summarize(
 
 
 def _totals(original: Graph, final: Graph, shipment: Shipment) -> Totals:
-    costs = CostModel(shipment.study.subject.channels)
+    layers = shipment.study.subject.layers
+    costs = CostModel(shipment.study.subject.channels) if layers is None else SparseCosts(layers)
+    after = costs.of_removal(shipment.removal)
+    params, size = (parameter_count(final), weight_bytes(final)) if layers is None else (after.params, after.size)
     return Totals(
-        macs=Change(before=costs.original.flops, after=costs.of_removal(shipment.removal).flops),
-        params=Change(before=parameter_count(original), after=parameter_count(final)),
-        bytes=Change(before=weight_bytes(original), after=weight_bytes(final)),
+        macs=Change(before=costs.original.flops, after=after.flops),
+        params=Change(before=parameter_count(original), after=params),
+        bytes=Change(before=weight_bytes(original), after=size),
         memory=Change(before=peak_activations(original), after=peak_activations(final)),
     )
 
@@ -150,7 +160,7 @@ def _policies(shipment: Shipment) -> tuple[PolicyLine, ...]:
     if found is None:
         return ()
     finals = {finalist.record.keep: finalist.score for finalist in shipment.finalists}
-    keep = tuple(len(order) - len(shipment.removal.get(g, ())) for g, order in enumerate(shipment.study.learned.orders))
+    keep = shipment.study.subject.keep(shipment.removal)
     searched = next((record.score for record in found.fitting if record.keep == keep), None)
     lines = []
     for name in dict.fromkeys(record.policy for record in found.records):
@@ -189,6 +199,33 @@ def group_lines(channels: Channels, removal: Removal) -> tuple[GroupLine, ...]:
             inexact=group.inexact,
         )
         for group in channels.groups
+    )
+
+
+def layer_lines(layers: Layers, removal: Removal) -> tuple[GroupLine, ...]:
+    """What stays of each layer's weights."""
+    after = SparseCosts(layers).node_macs(removal)
+    return tuple(
+        GroupLine(
+            name=layer.name,
+            size=layer.weights,
+            kept=layer.weights - layer.unit * len(removal.get(layer.index, ())),
+            consumers=(layer.linear.node.name,),
+            macs=Change(before=layer.macs, after=after[layer.linear.node.name]),
+        )
+        for layer in layers.layers
+    )
+
+
+def sparsity_line(layers: Layers, final: Graph) -> SparsityLine:
+    """What the zeros of a network save, against the one that the layers are of."""
+    before, after = sizes(layers.graph, layers), sizes(final, layers)
+    return SparsityLine(
+        granularity=str(layers.granularity),
+        nonzeros=Change(before=before.nonzeros, after=after.nonzeros),
+        zlib=Change(before=before.zlib, after=after.zlib),
+        bitmask=after.bitmask,
+        csr=after.csr,
     )
 
 

@@ -19,13 +19,12 @@ from amcc.ir import Graph
 from amcc.latency.device import device_of
 from amcc.metric import Evaluator
 from amcc.passes.channels import Removal
-from amcc.passes.rewrite import check_shapes, shrink
+from amcc.passes.rewrite import check_shapes
 from amcc.plan import Plan
-from amcc.planning import describe
 from amcc.reopened import Reopened, free_shapes, reopen, spelled, variants
 from amcc.settings import Artifact
 from amcc.shipment import Shipment, budget_lines, summarize
-from amcc.stages import Notes
+from amcc.stages import Notes, described
 from amcc.study import Study
 from amcc.summary import FreeLine, Latency, Measured, MetricLine, Summary, Timings
 from amcc.tuning.norms import with_room
@@ -88,12 +87,13 @@ def finish(shipment: Shipment) -> Result:
     study = shipment.study
     clock, subject = study.clock, study.subject
     with clock.phase("rewrite", "cutting"):
-        pure = shrink(subject.channels, shipment.removal)
+        pure, (cut, masks) = subject.pure(shipment.removal), subject.cut(shipment.removal)
         check_shapes(pure)
         _check_memory(shipment)
     with clock.phase("certificate", "checking the cut against the masked original"):
         real = None if study.splits.search.synthetic else study.splits.search
-        certificate = certify(subject.file or subject.graph, subject.channels, shipment.removal, pure, samples=real)
+        original = subject.file or subject.graph
+        certificate = certify(original, subject.channels, cut, pure, samples=real, zeros=masks)
         certificate.demand()
     final = _recovered(shipment, pure)
     if shipment.training is not None:
@@ -101,11 +101,9 @@ def finish(shipment: Shipment) -> Result:
         shipment = replace(shipment, lines=(*shipment.lines, line))
     with clock.phase("report", "measuring on the report split"):
         metric = _metric(study, pure, final)
-    plan = describe(
-        subject.channels,
+    plan = described(
+        subject,
         shipment.removal,
-        pure,
-        model=subject.name,
         budget=str(shipment.budget),
         policy=shipment.policy,
         seed=study.settings.seed,
@@ -156,7 +154,9 @@ def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tupl
     with study.clock.phase("sizes", "keeping sizes free"):
         for variant in variants(given, free):
             try:
-                cut = reopen(subject.file, given, variant, plan, locked=settings.lock, exact=settings.exact)
+                cut = reopen(
+                    subject.file, given, variant, plan, locked=settings.lock, exact=settings.exact, masks=plan.masks
+                )
                 found = _checked(cut, study, pure, final)
             except AmccError as error:
                 why = why or (f"{error.message} ({error.where})" if error.where else error.message)

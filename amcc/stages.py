@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from amcc.budget import Budget, Limits
 from amcc.data import Dataset, Spec, Splits, load_data, split
 from amcc.errors import BudgetError
-from amcc.ir import Array, Graph, Node, Opaque, Shape
+from amcc.granularity import Granularity
+from amcc.ir import Array, Graph, Opaque, Shape
 from amcc.metric import Evaluator
-from amcc.passes.channels import Channels, Group, Removal, analyze
+from amcc.passes.channels import Channels, Removal, analyze
 from amcc.passes.cost import CostModel
+from amcc.passes.recovery.masked import NO_MASKS
 from amcc.passes.rewrite import shrink
-from amcc.plan import fingerprint
-from amcc.search import GroupInfo, Problem
+from amcc.passes.sparsity import Layers, Masks, layers_of, refit, zeroed
+from amcc.plan import Plan, fingerprint
+from amcc.planning import describe, describe_weights, removal_of, weights_of
 from amcc.search.problem import Challenge
 from amcc.settings import GUARD_SAMPLES, Settings
 from amcc.synthetic import SAMPLES, synthetic
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from amcc.latency.clock import Latency
     from amcc.passes.recovery import Repairer, Statistics
 
-AIM = Fraction(985, 1000)
-"""The share of a limit of latency that plans are fitted to."""
 _SYNTHETIC_MACS = 200 * 10**9
 _FEW_SAMPLES = 64
 _LEAST_REPAIRED, _REPAIRED_OF_SCORED = 32, 32
@@ -47,6 +45,7 @@ class Subject:
         sha256: of the file, or of structure and weights.
         input_shapes: what the user gave for dynamic dimensions of the file's inputs.
         latency: its times on a device; None where nobody asks.
+        layers: what goes are weights of these; None where channels go.
     """
 
     name: str
@@ -55,11 +54,64 @@ class Subject:
     channels: Channels
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     latency: Latency | None = None
+    layers: Layers | None = None
 
     @property
     def graph(self) -> Graph:
         """The network as it came."""
         return self.channels.graph
+
+    @property
+    def cuts(self) -> Channels | Layers:
+        """What may go: the groups of channels, or the layers of which weights go."""
+        return self.channels if self.layers is None else self.layers
+
+    def removal(self, keep: Sequence[int] | Array, orders: Sequence[Array]) -> dict[int, Array]:
+        """For the number of a group or layer, the units that go under a keep; sorted."""
+        return self.cuts.removal(keep, orders)
+
+    def keep(self, removal: Removal) -> tuple[int, ...]:
+        """What a search calls this plan."""
+        if self.layers is not None:
+            return self.layers.keep(removal)
+        return tuple(group.size - len(removal.get(group.index, ())) for group in self.channels.groups)
+
+    def cut(self, removal: Removal) -> Cut:
+        """What a plan takes away: channels, or weights."""
+        return Cut(removal, NO_MASKS) if self.layers is None else Cut({}, self.layers.masks(removal))
+
+    def pure(self, removal: Removal) -> Graph:
+        """The network without the removed units, every number that is left the very one that was there."""
+        return shrink(self.channels, removal) if self.layers is None else zeroed(self.graph, self.cut(removal).masks)
+
+
+def described(subject: Subject, removal: Removal, *, budget: str, policy: str, seed: int, exact: bool) -> Plan:
+    """The plan that says what goes."""
+    facts: dict[str, Any] = {"model": subject.name, "budget": budget, "policy": policy, "seed": seed, "exact": exact}
+    if subject.layers is not None:
+        return describe_weights(subject.layers, removal, **facts)
+    return describe(subject.channels, removal, subject.pure(removal), **facts)
+
+
+def planned(plan: Plan, subject: Subject) -> dict[int, Array]:
+    """What a plan removes.
+
+    Raises:
+        PlanError: it does not fit the network.
+    """
+    return removal_of(plan, subject.channels) if subject.layers is None else weights_of(plan, subject.layers)
+
+
+class Cut(NamedTuple):
+    """What a plan takes away, one of them empty.
+
+    Attributes:
+        channels: the units of each group that go.
+        masks: for the parameters of layers, what stays of them.
+    """
+
+    channels: Removal
+    masks: Masks
 
 
 @dataclass(frozen=True)
@@ -74,12 +126,12 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Learned:
-    """What decides which units of a group go first.
+    """What decides which units of a group, or layer, go first.
 
     Attributes:
         orders: a permutation of each group's units, first to go first.
         losses: float [size + 1] a group, the loss after removing the first k; None without statistics.
-        magnitudes: float [size] a group, in removal order.
+        magnitudes: float [size] a group, in removal order. A layer's size is its number of levels.
         statistics: for reconstruction; None when pure slices are wanted.
         repairer: of candidates, over a few samples, so that they are scored much as they would be shipped.
     """
@@ -109,6 +161,7 @@ def capture(
     lock: Sequence[str] = (),
     *,
     exact: bool = False,
+    granularity: str = "channel",
 ) -> Subject:
     """Load and analyse a network.
 
@@ -122,7 +175,9 @@ def capture(
     graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
     check_numbers(graph, mapped=True)
     channels = analyze(graph, locked=lock, exact=exact)
-    return Subject(model_name(model), model_file(model), model_hash(model, graph), channels, dict(input_shapes or {}))
+    shapes, how = dict(input_shapes or {}), Granularity.parse(granularity)
+    layers = None if how is None else layers_of(graph, how, locked=lock)
+    return Subject(model_name(model), model_file(model), model_hash(model, graph), channels, shapes, layers=layers)
 
 
 def model_name(model: Any) -> str:
@@ -154,15 +209,16 @@ def weights_hash(graph: Graph) -> str:
     return digest.hexdigest()
 
 
-def check_prunable(channels: Channels) -> None:
+def check_prunable(cuts: Channels | Layers) -> None:
     """Check that there is something to search.
 
     Raises:
-        BudgetError: no channel may be removed; gives the reasons.
+        BudgetError: no channel, or weight, may be removed; gives the reasons.
     """
-    if channels.groups:
+    if cuts.groups:
         return
-    hint = reasons(channels) or carried_bodies(channels.graph) or "it has no channels"
+    what = "channels" if isinstance(cuts, Channels) else "linear layers with weights of their own"
+    hint = reasons(cuts) or carried_bodies(cuts.graph) or f"it has no {what}"
     raise BudgetError("nothing in this network can be pruned", hint=hint)
 
 
@@ -172,31 +228,24 @@ def carried_bodies(graph: Graph) -> str:
     return "; ".join(f"the body of {label} stays as it is: {why}" for label, why in whys.items())
 
 
-def reasons(channels: Channels, most: int = 5) -> str:
+def reasons(cuts: Channels | Layers, most: int = 5) -> str:
     """What keeps most MACs out of reach, each reason with one place where it was met, for messages."""
+    if not isinstance(cuts, Channels):
+        return "; ".join(f"'{node}': {why}" for node, why in [*cuts.whole.items()][:most])
     texts = []
-    costly = [obstacle for obstacle in channels.obstacles if obstacle.macs] or channels.obstacles
+    costly = [obstacle for obstacle in cuts.obstacles if obstacle.macs] or cuts.obstacles
     for obstacle in costly[:most]:
-        same = (lock for lock in channels.ledger if (lock.op, lock.reason) == (obstacle.op, obstacle.reason))
+        same = (lock for lock in cuts.ledger if (lock.op, lock.reason) == (obstacle.op, obstacle.reason))
         worst = max(same, key=lambda lock: lock.macs)
         times = f", and {obstacle.locks - 1} more" if obstacle.locks > 1 else ""
         texts.append(f"'{worst.value}' axis {worst.axis} ({obstacle.op or 'graph'}){times}: {obstacle.reason}")
     return "; ".join(texts)
 
 
-def check_reachable(subject: Subject, budget: Budget, settings: Settings) -> None:
-    """Find out before the work whether any plan meets the budget.
-
-    Raises:
-        BudgetError: none does; names the smallest reachable value and the locks in its way.
-    """
-    learned = blank(subject)
-    if costs_of(subject, budget, learned.orders).regular:
-        problem_of(subject, learned, budget, settings, lambda keep: 0.0).check_reachable()
-
-
 def blank(subject: Subject) -> Learned:
     """Any order of the units, for what depends on their number alone."""
+    if subject.layers is not None:
+        return Learned((), None, tuple(np.arange(layer.levels) for layer in subject.layers.layers), None)
     orders = tuple(np.arange(group.size)[::-1] for group in subject.channels.groups)
     return Learned(orders, None, orders, None)
 
@@ -256,6 +305,8 @@ def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned
     """Find the order in which units go, by calibration or, for pure slices, by magnitude."""
     from amcc.passes.magnitude import magnitudes
 
+    if subject.layers is not None:
+        return _learn_weights(subject.layers, calibration, settings)
     channels = subject.channels
     sizes = magnitudes(channels)
     if settings.recover == "none" and settings.search != "lagrange":
@@ -276,15 +327,28 @@ def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned
     return Learned(orders, losses, _arranged(sizes, orders), statistics, repairer)
 
 
+def _learn_weights(layers: Layers, calibration: Dataset, settings: Settings) -> Learned:
+    from amcc.passes.sparsity import by_magnitude, choose, gather
+
+    statistics = None
+    if settings.recover != "none":
+        statistics = gather(layers, calibration.inputs, seed=settings.seed)
+    choices = by_magnitude(layers) if statistics is None else choose(layers, statistics)
+    orders, losses, magnitudes = zip(*((c.order, c.loss, c.magnitude) for c in choices), strict=True)
+    return Learned(orders, losses, magnitudes, statistics)
+
+
 def _arranged(sizes: Sequence[Array], orders: Sequence[Array]) -> tuple[Array, ...]:
     return tuple(size[order] for size, order in zip(sizes, orders, strict=True))
 
 
 def candidate(subject: Subject, learned: Learned, removal: Removal) -> Graph:
     """The network without the removed units, reconstructed where there are statistics."""
-    pure = shrink(subject.channels, removal)
+    pure = subject.pure(removal)
     if learned.statistics is None:
         return pure
+    if subject.layers is not None:
+        return refit(subject.layers, removal, pure, learned.statistics)
     from amcc.passes.recovery import reconstruct
 
     return reconstruct(subject.channels, removal, pure, learned.statistics)
@@ -310,89 +374,10 @@ class Scorer:
     def __call__(self, plan: Array | Challenge) -> float:
         """The score of a plan, higher is better; the same in every process and for any number of threads."""
         keep, least = plan if isinstance(plan, Challenge) else (plan, None)
-        removal = self.subject.channels.removal(keep, self.learned.orders)
+        removal = self.subject.removal(keep, self.learned.orders)
         return self.evaluator.score(quickly_repaired(self.subject, self.learned, removal), least)
 
     def on(self, threads: int) -> Scorer:
         """The same with another number of threads of ONNX Runtime."""
         repairer = self.learned.repairer and self.learned.repairer.on(threads)
         return Scorer(self.subject, replace(self.learned, repairer=repairer), self.evaluator.on(threads))
-
-
-def problem_of(
-    subject: Subject,
-    learned: Learned,
-    budget: Budget,
-    settings: Settings,
-    score: Callable[[Any], float],
-    original_score: float | None = None,
-) -> Problem:
-    """The search's view of a network."""
-    channels = subject.channels
-    model = costs_of(subject, budget, learned.orders)
-    locks = reasons(channels, 3)
-    return Problem(
-        groups=[_group_info(subject, group, settings) for group in channels.groups],
-        limits=limits_of(budget, model),
-        cost=model.costs,
-        score=score,
-        losses=learned.losses,
-        magnitudes=learned.magnitudes,
-        why=f"in the way: {locks}" if locks else "",
-        original_score=original_score,
-    )
-
-
-def costs_of(subject: Subject, budget: Budget, orders: Sequence[Array] | None = None) -> CostModel:
-    """The costs of all plans of a network, in all resources that a budget limits."""
-    pace = subject.latency.pace() if subject.latency is not None and budget.of("latency") is not None else None
-    return CostModel(subject.channels, orders, memory=budget.of("memory") is not None, pace=pace)
-
-
-def limits_of(budget: Budget, costs: CostModel) -> Limits:
-    """What plans may cost; of latency a little less than was asked, for what is predicted and what is run differ."""
-    limits = budget.resolve(costs.original)
-    if limits.latency is None or limits.latency >= costs.original.latency:
-        return limits
-    return replace(limits, latency=math.floor(AIM * limits.latency))
-
-
-def within_reach(channels: Channels) -> float:
-    """Share of the MACs that goes when of every group a single unit stays."""
-    model = CostModel(channels)
-    whole = model.original.flops
-    return 1 - model.costs(np.ones(len(channels.groups), np.int64)).flops / whole if whole else 0.0
-
-
-def _group_info(subject: Subject, group: Group, settings: Settings) -> GroupInfo:
-    """A group with the facts of the layer that makes its units, for the agent's state.
-
-    Under a budget of latency its widths are those that are worth having on the device.
-    """
-    graph, measured = subject.graph, subject.latency if settings.round is None else None
-    node = _maker(graph, group)
-    output = graph.values[next(filter(None, node.outputs))].shape if node is not None else None
-    weight = graph.params[group.slices[0].param].shape
-    n, c = (weight[0], weight[1]) if len(weight) > 1 else (group.size, 1)
-    spatial = [d for d in (output or ())[2:] if isinstance(d, int)]
-    strides = node.attributes.get("strides", (1,)) if node is not None else (1,)
-    return GroupInfo(
-        index=group.index,
-        name=group.name,
-        size=group.size,
-        n=n,
-        c=c,
-        h=spatial[0] if spatial else 1,
-        w=spatial[-1] if spatial else 1,
-        stride=int(strides[0]) if isinstance(strides, tuple) and strides else 1,
-        k=weight[-1] if len(weight) > 2 else 1,
-        macs=group.macs,
-        multiple=settings.multiple(group.size),
-        minimum=settings.minimum(group.size),
-        choices=measured.table.widths[group.index] if measured is not None else (),
-    )
-
-
-def _maker(graph: Graph, group: Group) -> Node | None:
-    readers = graph.consumers.get(group.slices[0].param, ())
-    return readers[0] if readers else None

@@ -17,6 +17,7 @@ from amcc.data import Dataset, Splits
 from amcc.ir import Shape
 from amcc.latency.device import device_of
 from amcc.metric import Evaluator
+from amcc.problems import problem_of
 from amcc.progress import Clock
 from amcc.search import SEARCHES, Policy, Problem, SearchInterrupted, SearchResult, policy_named, search
 from amcc.settings import Settings
@@ -30,7 +31,6 @@ from amcc.stages import (
     check_prunable,
     gather,
     learn,
-    problem_of,
     samples_made_up,
     weights_hash,
 )
@@ -97,8 +97,15 @@ def open_subject(
     """
     device_of(settings.measuring)
     with clock.phase("load", "loading and analysing the network"):
-        subject = capture(model, example_inputs, input_shapes, settings.lock, exact=settings.exact)
-        check_prunable(subject.channels)
+        subject = capture(
+            model,
+            example_inputs,
+            input_shapes,
+            settings.lock,
+            exact=settings.exact,
+            granularity=settings.granularity,
+        )
+        check_prunable(subject.cuts)
     return subject
 
 
@@ -259,5 +266,6 @@ def _search_hash(study: Study, budget: Budget) -> str:
         "exact": settings.exact,
         "recover": settings.recover,
         "versions": versions(),
+        **({"granularity": settings.granularity} if study.subject.layers is not None else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

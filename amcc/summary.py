@@ -259,6 +259,23 @@ class TuningLine(Document):
         )
 
 
+class SparsityLine(Document):
+    """What sparse weights come to, all trained parameters together.
+
+    Attributes:
+        nonzeros: numbers other than zero.
+        zlib: bytes, each parameter compressed with zlib.
+        bitmask: bytes after, with the zeros of layers left out and a bit for each of their weights.
+        csr: bytes after, with the layers' matrices as compressed sparse rows.
+    """
+
+    granularity: str
+    nonzeros: Change
+    zlib: Change
+    bitmask: Count
+    csr: Count
+
+
 class FreeLine(Document):
     """An input of which `--input-shape` fixed sizes for the analysis that `model.onnx` keeps free.
 
@@ -308,6 +325,8 @@ class Summary(Filed):
         calibration: where the samples for recovery came from; None for pure slices.
         guarantee: what was asked for in place of a budget, and shown; left out where there was none.
         tuning: how weights were trained after the cut, a line for each time; left out where they were not.
+        sparsity: what the zeros save; left out where channels went. A group is then a layer, and its size its weights;
+            `totals.params` are the weights that stay, and `totals.bytes` what they take with a bit for each unit.
         free: inputs with sizes that a number fixed for the analysis only; left out where there are none.
         files: SHA-256 of the folder's files, but for those that hold timings.
         inputs: SHA-256 of the model, of each data set, and of the table of latencies where there is one.
@@ -332,6 +351,7 @@ class Summary(Filed):
     seed: int
     versions: dict[str, str]
     inputs: dict[str, str]
+    sparsity: SparsityLine | None = None
     free: tuple[FreeLine, ...] = ()
     tuning: tuple[TuningLine, ...] = ()
     files: dict[str, str]
@@ -344,8 +364,9 @@ class Summary(Filed):
         for name in ("free", "tuning"):
             if not content[name]:
                 del content[name]
-        if self.guarantee is None:
-            del content["guarantee"]
+        for name in ("guarantee", "sparsity"):
+            if content[name] is None:
+                del content[name]
         return content
 
     def __str__(self) -> str:

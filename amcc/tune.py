@@ -19,11 +19,12 @@ from amcc.passes.channels import Channels, Removal, analyze
 from amcc.passes.cost import parameter_count, weight_bytes
 from amcc.passes.shapes import infer
 from amcc.plan import Plan
-from amcc.planning import removal_of
+from amcc.planning import planned_layers, removal_of
 from amcc.progress import Clock, Observer, Silent
 from amcc.reopened import free_shapes, spelled
 from amcc.search.journal import records
 from amcc.settings import REPORT_SAMPLES, Tuning, artifacts
+from amcc.shipment import sparsity_line
 from amcc.shipping import Result
 from amcc.shipping import emit as _emit
 from amcc.stages import Notes, model_hash
@@ -115,7 +116,7 @@ def tune(
             return result
     with clock.phase("report", "measuring on the report's samples"):
         measured, line = _measured(opened, graph, report, metric, tuning, notes, line)
-    summary = _summary(opened.summary, graph, line, measured, clock, notes)
+    summary = _summary(opened, graph, line, measured, clock, notes)
     if emit is None and not (folder / "model.py").is_file():
         wanted = ("onnx",)
     clock.observer.phase(f"writing {target}")
@@ -176,22 +177,27 @@ def _measured(
 
 
 def _summary(
-    before: Summary, graph: Graph, line: TuningLine, metric: MetricLine, clock: Clock, notes: Notes
+    opened: _Opened, graph: Graph, line: TuningLine, metric: MetricLine, clock: Clock, notes: Notes
 ) -> Summary:
     """The folder's summary with what the training changed."""
+    before = opened.summary
     totals = before.totals
-    params, size = parameter_count(graph), weight_bytes(graph)
+    more = {
+        name: getattr(totals, name).after + count(graph) - count(opened.student)
+        for name, count in (("params", parameter_count), ("bytes", weight_bytes))
+    }
     totals = totals.model_copy(
-        update={
-            "params": totals.params.model_copy(update={"after": params}),
-            "bytes": totals.bytes.model_copy(update={"after": size}),
-        }
+        update={name: getattr(totals, name).model_copy(update={"after": after}) for name, after in more.items()}
     )
+    sparsity = before.sparsity
+    if opened.plan.sparsity is not None:
+        sparsity = sparsity_line(planned_layers(opened.plan.sparsity, opened.original), graph)
     seconds = {**before.timings.seconds, "tune": clock.seconds["tune"]}
     return before.model_copy(
         update={
             "metric": metric,
             "totals": totals,
+            "sparsity": sparsity,
             "guarantee": None,
             "tuning": (*before.tuning, line),
             "warnings": (*before.warnings, *(text for text in notes.texts if text not in before.warnings)),
@@ -221,7 +227,7 @@ def _write(
     reopened = _reopened(opened, result.graph, input_shapes, notes)
     with output_folder(target, force=force or target == opened.folder) as folder:
         _emit(result.graph, folder, wanted, notes, reopened)
-        for name in ("plan.json", "journal.jsonl"):
+        for name in ("plan.json", "masks.safetensors", "journal.jsonl"):
             if (opened.folder / name).is_file():
                 shutil.copyfile(opened.folder / name, folder / name)
         summary = summary.model_copy(

@@ -20,12 +20,13 @@ from amcc.data import Dataset, Spec, load_data
 from amcc.errors import InputError, VerificationError
 from amcc.frontends.from_onnx import from_onnx
 from amcc.frontends.load import load
-from amcc.ir import Graph, Shape
+from amcc.ir import Array, Graph, Shape
 from amcc.passes.channels import analyze
 from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
+from amcc.passes.sparsity import Masks, zeroed
 from amcc.plan import Plan
-from amcc.planning import removal_of
+from amcc.planning import planned_layers, removal_of, weights_of
 from amcc.reopened import Reopened, free_shapes, reopen, spelled
 from amcc.stages import model_file
 from amcc.summary import Summary
@@ -66,22 +67,22 @@ def verify(
     checks = [_check_hashes(folder, summary)]
     graph = load(original, example_inputs=example_inputs, input_shapes=input_shapes)
     channels = analyze(graph, exact=given.exact)
-    removal = removal_of(given, channels)
-    pure = shrink(channels, removal)
+    removal, masks = removal_of(given, channels), _masks(given, graph)
+    pure = zeroed(shrink(channels, removal), masks)
     shipped = pure
     samples = None if data is None else load_data(data, graph)
     written, file = folder / "model.onnx", model_file(original)
     free = free_shapes(written, input_shapes) if file and input_shapes and written.is_file() else None
     if file and input_shapes and free:
-        cut = reopen(file, input_shapes, free, given, exact=given.exact)
+        cut = reopen(file, input_shapes, free, given, exact=given.exact, masks=masks)
         certificate, found = _check_free(cut, from_onnx(written, input_shapes=free), summary, samples)
         return Verified(certificate, (*checks, *found))
     if written.is_file():
         shipped = infer(from_onnx(written, input_shapes=input_shapes))
         _check_ends(pure, shipped)
-        checks.append(_check_weights(pure, shipped, exact=_untouched(summary)))
+        checks += _check_weights(pure, shipped, masks, exact=_untouched(summary))
         shipped = _with_original_weights(pure, shipped)
-    certificate = certify(file or channels.graph, channels, removal, shipped, samples=samples)
+    certificate = certify(file or channels.graph, channels, removal, shipped, samples=samples, zeros=masks)
     checks.append(_repeated(certificate))
     return Verified(certificate, tuple(checks))
 
@@ -91,7 +92,7 @@ def _check_free(
 ) -> tuple[Certificate, list[str]]:
     """Check a `model.onnx` with sizes free, at the given one and at others."""
     _check_ends(cut.pure, shipped)
-    checks = [_check_weights(cut.pure, shipped, exact=_untouched(summary))]
+    checks = _check_weights(cut.pure, shipped, cut.masks, exact=_untouched(summary))
     shipped = _with_original_weights(cut.pure, shipped)
     certificate = cut.certify(shipped, samples=samples)
     checks.append(_repeated(certificate))
@@ -130,14 +131,28 @@ def _untouched(summary: Summary) -> bool:
     return summary.recover == "none" and not summary.tuning
 
 
-def _check_weights(pure: Graph, shipped: Graph, *, exact: bool) -> str:
-    """Compare the weights of `model.onnx` with the slices that the plan leaves."""
+def _masks(plan: Plan, graph: Graph) -> dict[str, Array]:
+    """What a plan leaves of the parameters of layers."""
+    if plan.sparsity is None:
+        return {}
+    layers = planned_layers(plan.sparsity, graph)
+    return layers.masks(weights_of(plan, layers))
+
+
+def _check_weights(pure: Graph, shipped: Graph, masks: Masks, *, exact: bool) -> list[str]:
+    """Compare the weights of `model.onnx` with the slices, or the zeros, that the plan leaves."""
+    for name, mask in masks.items():
+        if name not in shipped.params or shipped.params[name].shape != mask.shape:
+            raise VerificationError(f"'{name}' is not there, or has another shape", where="model.onnx")
+        if shipped.params[name][~mask].any():
+            raise VerificationError(f"'{name}' is not zero where the plan says so", where="model.onnx")
     for name, array in shipped.params.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise VerificationError(f"'{name}' holds NaN or infinite values", where="model.onnx")
         if exact and not (name in pure.params and np.array_equal(array, pure.params[name])):
             raise VerificationError(f"'{name}' is not a slice of the original's weights", where="model.onnx")
-    return "weights are slices of the original's" if exact else "weights are finite; recovery or training changed them"
+    found = "weights are slices of the original's" if exact else "weights are finite; recovery or training changed them"
+    return [found, *([f"zeros are where the plan says, in {len(masks)} layers"] if masks else [])]
 
 
 def _with_original_weights(pure: Graph, shipped: Graph) -> Graph:

@@ -32,7 +32,7 @@ def measure(name: str) -> dict[str, object]:
     """Build, load and analyse one network in this process."""
     from amcc.frontends.load import load
     from amcc.passes.channels import analyze
-    from amcc.stages import within_reach
+    from amcc.problems import within_reach
 
     with tempfile.TemporaryDirectory() as folder:
         path = LARGE[name](Path(folder))

@@ -62,9 +62,10 @@ def measure(log: Path, count: int) -> None:
     from amcc.data import load_data
     from amcc.metric import Evaluator
     from amcc.passes.recovery import reconstruct_blocks, repair
+    from amcc.problems import problem_of
     from amcc.progress import Clock, Silent
     from amcc.settings import Settings
-    from amcc.stages import DataSpec, Notes, candidate, problem_of
+    from amcc.stages import DataSpec, Notes, candidate
     from amcc.study import open_subject, prepare
 
     done = len(log.read_text().splitlines()) if log.exists() else 0

@@ -59,10 +59,11 @@ def episode_time() -> list[object]:
     """A ResNet-56 search, all told, over running the same candidates, whole, on the same 1,000 images."""
     from amcc.backends.runtime import Session
     from amcc.budget import Budget
+    from amcc.problems import problem_of
     from amcc.progress import Clock, Silent
     from amcc.search import search
     from amcc.settings import Settings
-    from amcc.stages import DataSpec, Notes, problem_of, quickly_repaired
+    from amcc.stages import DataSpec, Notes, quickly_repaired
     from amcc.study import open_subject, prepare
 
     with tempfile.TemporaryDirectory() as name:

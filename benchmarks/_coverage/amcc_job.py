@@ -98,7 +98,7 @@ def _since(begin: float) -> float:
 
 def _reach(channels: Channels) -> float:
     """The smallest share of the MACs that a plan can leave: one unit of every group."""
-    from amcc.stages import within_reach
+    from amcc.problems import within_reach
 
     return round(1 - within_reach(channels), 6)
 
@@ -192,9 +192,10 @@ def _compile(subject: Subject, path: Path, sample: _Sample, report: Reporter) ->
     """Find the plan, cut, certify, write, and look at what was written."""
     from amcc.budget import Budget
     from amcc.errors import BudgetError
+    from amcc.problems import problem_of
     from amcc.search import search
     from amcc.settings import Settings
-    from amcc.stages import check_prunable, learn, problem_of
+    from amcc.stages import check_prunable, learn
 
     report(stage="plan")
     channels, settings = subject.channels, Settings(search="uniform", recover="none")

@@ -45,6 +45,25 @@ class Tail:
         return {self.holder: (old.astype(np.float64) + change.reshape(old.shape)).astype(old.dtype)}
 
 
+def spelled(
+    linear: Linear, graph: Graph, behind: Tail, fitted: Array, *, free: bool, factor: Array | None = None
+) -> dict[str, Array]:
+    """The parameters that spell a fit `[G, O, K]`, or `[G, O, K + 1]` with an offset where that is `free`.
+
+    Args:
+        graph: where the operator is, which may have been cut.
+        factor: how much of the offset the tail's holder takes up, by default the tail's own.
+    """
+    if not free:
+        return linear.params(graph, fitted, None)
+    matrix, offset = fitted[..., :-1], fitted[..., -1]
+    if linear.bias:
+        return linear.params(graph, matrix, offset)
+    factor = behind.holder_factor if factor is None else factor
+    assert factor is not None
+    return linear.params(graph, matrix, None) | behind.held(graph, factor.reshape(offset.shape) * offset)
+
+
 def tail(graph: Graph, linear: Linear) -> Tail:
     """Follow a linear node's output as long as one node alone reads it, and not into a loop."""
     value, axis = linear.y, linear.y_axis

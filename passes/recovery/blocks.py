@@ -30,6 +30,7 @@ from amcc.passes.recovery.chunks import chunks, sample_bytes
 from amcc.passes.recovery.gram import generator
 from amcc.passes.recovery.linear import linears
 from amcc.passes.recovery.live import Live
+from amcc.passes.recovery.masked import NO_MASKS, Masks
 from amcc.passes.recovery.repair import LIVE_BYTES
 from amcc.passes.recovery.schedule import front_to_back, frontiers
 
@@ -66,6 +67,7 @@ def reconstruct_blocks(
     limit: int | None = None,
     threads: int = 0,
     progress: Callable[[float], None] | None = None,
+    masks: Masks = NO_MASKS,
 ) -> Graph:
     """Fit the blocks of a shrunk network, front to back, to the original's.
 
@@ -77,6 +79,7 @@ def reconstruct_blocks(
         limit: samples to use, all that fit in memory by default.
         threads: of ONNX Runtime, which runs what is not differentiated; PyTorch runs on one thread.
         progress: told the share that is done.
+        masks: for the names of weights, bool of their shape, false where they stay zero.
 
     Returns:
         `shrunk` with other weights and biases in the same places; parameters are never added.
@@ -102,7 +105,7 @@ def reconstruct_blocks(
             continue
         goals = {n: _staying(kept, n, a) for n, a in wanted.items() if _is_goal(shrunk, nodes, n, a)}
         random = generator(seed, order[start].name, number)
-        shrunk = shrunk.with_params(_fitted(shrunk, nodes, given, goals, epochs, random))
+        shrunk = shrunk.with_params(_fitted(shrunk, nodes, given, goals, epochs, random, masks))
         if progress:
             progress((number + 1) / len(cuts))
     return shrunk
@@ -184,6 +187,7 @@ def _fitted(
     goals: Mapping[str, Array],
     epochs: int,
     random: np.random.Generator,
+    masks: Masks,
 ) -> dict[str, Array]:
     """The parameters of one block that its goals ask for; none where it cannot be differentiated, or does not gain.
 
@@ -203,8 +207,9 @@ def _fitted(
     except ModelError:
         return {}
     weights = {name: module.get_parameter(keys[name]) for name in free if name in keys}
+    kept = [masks.get(name) for name in weights]
     x = [given[name] for name in part.inputs]
-    descent = _Descent(module, list(weights.values()), x, [goals[name] for name in part.outputs], random)
+    descent = _Descent(module, list(weights.values()), kept, x, [goals[name] for name in part.outputs], random)
     if not weights or not descent.run(epochs):
         return {}
     return {name: weight.detach().numpy().copy() for name, weight in weights.items()}
@@ -224,6 +229,7 @@ class _Descent:
 
     Args:
         weights: of the module that may change; all others stay.
+        masks: for each of them where it may, or None for everywhere.
         x, y: inputs and outputs wanted, `[samples, ...]` each.
     """
 
@@ -231,6 +237,7 @@ class _Descent:
         self,
         module: nn.Module,
         weights: Sequence[Tensor],
+        masks: Sequence[Array | None],
         x: Sequence[Array],
         y: Sequence[Array],
         random: np.random.Generator,
@@ -238,6 +245,7 @@ class _Descent:
         import torch
 
         self._module, self._weights, self._random = module.requires_grad_(False), weights, random
+        self._masks = [None if mask is None else torch.tensor(mask) for mask in masks]
         self._x, self._y = ([torch.from_numpy(a) for a in arrays] for arrays in (x, y))
         self._scales = [1 / max(float(array.var(dtype=np.float64)), 1e-12) for array in y]
         order = random.permutation(len(y[0]))
@@ -265,6 +273,7 @@ class _Descent:
                         group["lr"] = group["rate"] * (1 + math.cos(math.pi * step / steps)) / 2
                     optimizer.zero_grad()
                     self._loss(order[start : start + BATCH]).backward()  # type: ignore[no-untyped-call]
+                    self._hold()
                     optimizer.step()
                     step += 1
                 error = self._error()
@@ -274,6 +283,12 @@ class _Descent:
                 for weight, value in zip(self._weights, best, strict=True):
                     weight.copy_(value)
         return least < first
+
+    def _hold(self) -> None:
+        """No gradient where a weight stays zero: Adam then leaves it there."""
+        for weight, mask in zip(self._weights, self._masks, strict=True):
+            if mask is not None and weight.grad is not None:
+                weight.grad.mul_(mask)
 
     def _error(self) -> float:
         """The loss over the samples left out."""

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from amcc.ir import Array, Graph
+from amcc.passes.recovery.affine import spelled
 from amcc.passes.recovery.gram import parts, product, with_ones
+from amcc.passes.recovery.masked import masked_least_squares
 from amcc.passes.recovery.patches import Positions, inputs_at, outputs_at
 from amcc.passes.recovery.sites import Bound
 from amcc.passes.recovery.solve import least_squares
@@ -53,10 +55,12 @@ class Fit:
 
     Args:
         quick: not to do so, and to pull with `QUICK_PULL` instead of a strength chosen by cross-validation.
+        mask: bool `[G, O, K]`, false where weights stay zero.
     """
 
-    def __init__(self, bound: Bound, shrunk: Graph, *, quick: bool = False) -> None:
+    def __init__(self, bound: Bound, shrunk: Graph, *, quick: bool = False, mask: Array | None = None) -> None:
         self.bound = bound
+        self._mask = None if mask is None else mask.transpose(0, 2, 1)
         self._quick = quick
         self._shrunk = shrunk
         matrix = bound.linear.matrix(shrunk)
@@ -121,13 +125,18 @@ class Fit:
         gram = self._grams.sum(axis=0) / sum(self._rows)
 
         def solve(cross: Array) -> Array:
-            return least_squares(gram, cross / sum(self._rows), self._current, ridge, free=self._free)
+            return self._least_squares(gram, cross / sum(self._rows), ridge)
 
         fitted = solve(self._crosses.sum(axis=0))
         for _ in range(ROUNDS if self._clipped else 0):
             fitted = fitted + STEP * (solve(self._clipped_cross(fitted)) - fitted)
         fitted = np.where(self._inverse.defined, fitted, self._current).transpose(0, 2, 1)
-        return self._parameters(fitted)
+        return spelled(self.bound.linear, self._shrunk, self.bound.tail, fitted, free=self._free)
+
+    def _least_squares(self, gram: Array, cross: Array, ridge: float) -> Array:
+        if self._mask is None:
+            return least_squares(gram, cross, self._current, ridge, free=self._free)
+        return masked_least_squares(gram, cross, self._current, ridge, free=self._free, mask=self._mask)
 
     def _chosen_ridge(self) -> float:
         """By two-fold cross-validation, from the Gram matrices alone; see `EASE`."""
@@ -138,7 +147,7 @@ class Fit:
         for ridge in RIDGES:
             missed = 0.0
             for (gram, cross), (left_out, its_cross) in (means, means[::-1]):
-                fitted = least_squares(gram, cross, self._current, ridge, free=self._free)
+                fitted = self._least_squares(gram, cross, ridge)
                 missed += float((fitted * (left_out @ fitted - 2 * its_cross)).sum())
             if missed >= least:
                 break
@@ -156,17 +165,6 @@ class Fit:
             eased = np.where(target >= high, np.maximum(given, high), eased)
             cross += product(rows, self._inverse(eased, other))
         return cross
-
-    def _parameters(self, fitted: Array) -> dict[str, Array]:
-        linear, graph = self.bound.linear, self._shrunk
-        if not self._free:
-            return linear.params(graph, fitted, None)
-        matrix, offset = fitted[..., :-1], fitted[..., -1]
-        if linear.bias:
-            return linear.params(graph, matrix, offset)
-        tail = self.bound.tail
-        assert tail.holder_factor is not None
-        return linear.params(graph, matrix, None) | tail.held(graph, tail.holder_factor * offset.reshape(-1))
 
 
 class _Inverse:

@@ -102,10 +102,26 @@ def calibrate(
         positions: output positions of a sample, at most.
         threads: of ONNX Runtime, 0 for all cores.
     """
+    return gather(
+        channels.graph, _consumers(channels), inputs, seed=seed, limit=limit, positions=positions, threads=threads
+    )
+
+
+@one_thread
+def gather(
+    graph: Graph,
+    found: Iterable[Linear],
+    inputs: Mapping[str, Array],
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    positions: int = POSITIONS,
+    threads: int = 0,
+) -> Statistics:
+    """The same for any linear operators of a network."""
     from amcc.backends.runtime import Session
 
-    graph = channels.graph
-    wanted = _within_memory(graph, _consumers(channels))
+    wanted = _within_memory(graph, found)
     by_rows: dict[tuple[object, ...], list[Linear]] = {}
     for linear in wanted:
         by_rows.setdefault(_rows_key(graph, linear), []).append(linear)

@@ -71,7 +71,7 @@ def _quadratics(channels: Channels, consumer: Consumer) -> Iterator[tuple[int, Q
     """
     linear, graph = consumer.linear, channels.graph
     groups, outputs, _ = consumer.matrix.shape
-    moments = _moments(consumer)
+    moments = moments_of(consumer)
     energy = float(((consumer.matrix @ moments) * consumer.matrix).sum())
     if not energy > 0:
         return
@@ -95,7 +95,7 @@ def _quadratics(channels: Channels, consumer: Consumer) -> Iterator[tuple[int, Q
             yield group.index, Quadratic(inverse[number], consumer.matrix[number], columns, own, scale=1 / energy)
 
 
-def _moments(consumer: Consumer) -> Array:
+def moments_of(consumer: Consumer) -> Array:
     """Second moments `[G, K, K]` of the inputs: about their mean where an offset can make up for it."""
     gram = consumer.gram
     moments: Array = gram[:, :-1, :-1]

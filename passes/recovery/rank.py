@@ -9,7 +9,7 @@ between groups.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -47,9 +47,28 @@ def weigh(
     threads: int = 0,
 ) -> tuple[Ranking, ...]:
     """Scale the losses of rankings by what the network's outputs make of them."""
+    measure = deviations(channels.graph, statistics, threads=threads)
+
+    def weighed(group: Group, ranking: Ranking) -> Ranking:
+        for share in SHARES:
+            gone = min(max(1, round(group.size * share)), group.size - 1)
+            if ranking.loss[gone] > 0:
+                removal = {group.index: np.sort(ranking.order[:gone])}
+                cut = reconstruct(channels, removal, shrink(channels, removal), statistics)
+                if deviation := measure(cut):
+                    return dataclasses.replace(ranking, loss=ranking.loss * (deviation / ranking.loss[gone]))
+        return dataclasses.replace(ranking, loss=np.zeros_like(ranking.loss))
+
+    return tuple(weighed(group, ranking) for group, ranking in zip(channels.groups, rankings, strict=True))
+
+
+def deviations(graph: Graph, statistics: Statistics, *, threads: int = 0) -> Callable[[Graph], float]:
+    """What tells how far the outputs of a changed network are from the original's, over the statistics' probes.
+
+    That is the mean over the outputs of the squared change, relative to the output's variance over samples.
+    """
     from amcc.backends.runtime import Session
 
-    graph = channels.graph
     how = batching(graph)
 
     def outputs(of: Graph) -> list[Array]:
@@ -61,22 +80,10 @@ def weigh(
         return [np.concatenate(arrays).astype(np.float64) for arrays in zip(*parts, strict=True)]
 
     original = outputs(graph)
-
-    def weighed(group: Group, ranking: Ranking) -> Ranking:
-        for share in SHARES:
-            gone = min(max(1, round(group.size * share)), group.size - 1)
-            if ranking.loss[gone] > 0:
-                removal = {group.index: np.sort(ranking.order[:gone])}
-                cut = reconstruct(channels, removal, shrink(channels, removal), statistics)
-                if deviation := _deviation(original, outputs(cut)):
-                    return dataclasses.replace(ranking, loss=ranking.loss * (deviation / ranking.loss[gone]))
-        return dataclasses.replace(ranking, loss=np.zeros_like(ranking.loss))
-
-    return tuple(weighed(group, ranking) for group, ranking in zip(channels.groups, rankings, strict=True))
+    return lambda changed: _deviation(original, outputs(changed))
 
 
 def _deviation(original: Sequence[Array], changed: Sequence[Array]) -> float:
-    """Mean over the outputs of the squared change, relative to the output's variance over samples."""
     found = []
     for before, after in zip(original, changed, strict=True):
         if before.shape != after.shape:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 
+import numpy as np
+
 from amcc.ir import Array, Graph, Node
 from amcc.passes.channels.model import Channels, Removal
 from amcc.passes.recovery.blas import one_thread
@@ -22,9 +24,10 @@ from amcc.passes.recovery.chunks import chunks, sample_bytes
 from amcc.passes.recovery.fit import Fit, Rows
 from amcc.passes.recovery.gram import generator
 from amcc.passes.recovery.live import Live
+from amcc.passes.recovery.masked import NO_MASKS, Masks
 from amcc.passes.recovery.patches import draw, outputs_at
 from amcc.passes.recovery.schedule import front_to_back, frontiers
-from amcc.passes.recovery.sites import Site, bind, sites
+from amcc.passes.recovery.sites import Bound, Site, bind, sites
 
 POSITIONS = 32
 """Output positions taken of each sample."""
@@ -43,6 +46,7 @@ def repair(
     limit: int | None = None,
     positions: int = POSITIONS,
     threads: int = 0,
+    masks: Masks = NO_MASKS,
 ) -> Graph:
     """Refit every linear operator of a shrunk network, front to back, against the original.
 
@@ -53,12 +57,13 @@ def repair(
         limit: samples to use, all that fit in memory by default.
         positions: output positions of a sample, at most.
         threads: of ONNX Runtime, 0 for all cores.
+        masks: for the names of weights, bool of their shape, false where they stay zero.
 
     Returns:
         `shrunk` with other weights and biases in the same places; parameters are never added.
     """
     return Repairer(channels, inputs, seed=seed, limit=limit, positions=positions, threads=threads).repair(
-        removal, shrunk
+        removal, shrunk, masks
     )
 
 
@@ -98,7 +103,7 @@ class Repairer:
         return other
 
     @one_thread
-    def repair(self, removal: Removal, shrunk: Graph) -> Graph:
+    def repair(self, removal: Removal, shrunk: Graph, masks: Masks = NO_MASKS) -> Graph:
         """Refit every linear operator of one candidate; see `repair`."""
         kept = self._channels.kept(removal)
         bound = bind(self._channels, shrunk, self._sites, kept)
@@ -111,7 +116,7 @@ class Repairer:
         for site, wanted in zip(self._sites, self._remembered or self._original(), strict=True):
             if site.name not in bound:
                 continue
-            fit = Fit(bound[site.name], shrunk, quick=self._quick)
+            fit = Fit(bound[site.name], shrunk, quick=self._quick, mask=_matrix(bound[site.name], shrunk, masks))
             needed = {fit.bound.linear.x, site.other} - {""}
             for values, rows in zip(live.advance(shrunk, stop, needed), wanted, strict=True):
                 fit.add(values[fit.bound.linear.x], values.get(site.other), rows)
@@ -132,6 +137,15 @@ class Repairer:
                 at = draw(site.linear, values[site.linear.x], y.shape, self._positions, random)
                 found.append(Rows(at, outputs_at(site.linear, y, at)))
             yield found
+
+
+def _matrix(bound: Bound, graph: Graph, masks: Masks) -> Array | None:
+    """The mask of an operator's weight as it is in the shrunk network, in the form of its matrix."""
+    mask = masks.get(bound.linear.weight)
+    if mask is None:
+        return None
+    name = bound.linear.weight
+    return np.asarray(bound.linear.matrix(graph.with_params({name: mask.astype(graph.params[name].dtype)})) != 0)
 
 
 def _stops(order: Sequence[Node], names: Collection[str]) -> list[int]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from amcc.ir import Array, Graph
 from amcc.passes.channels.model import Channels, Removal
+from amcc.passes.recovery.affine import spelled
 from amcc.passes.recovery.blas import one_thread
 from amcc.passes.recovery.gram import Consumer, Statistics
 from amcc.passes.recovery.linear import Cut, Linear, cut, linears
@@ -85,15 +86,10 @@ def reconstruct(channels: Channels, removal: Removal, shrunk: Graph, statistics:
 
 def write(linear: Linear, graph: Graph, consumer: Consumer, stays: Cut, fitted: Array) -> dict[str, Array]:
     """The parameters of the shrunk graph that spell a fit `[G', O', K' + 1]`, or `[G', O', K']` without offset."""
-    if not consumer.fits_offset:
-        return linear.params(graph, fitted, None)
-    matrix, offset = fitted[..., :-1], fitted[..., -1]
-    if linear.bias:
-        return linear.params(graph, matrix, offset)
-    tail = consumer.tail
-    assert tail.holder_factor is not None
-    factor = tail.holder_factor.reshape(consumer.linear.groups, -1)[stays.groups[:, None], stays.outputs]
-    return linear.params(graph, matrix, None) | tail.held(graph, factor * offset)
+    factor = consumer.tail.holder_factor
+    if factor is not None:
+        factor = factor.reshape(consumer.linear.groups, -1)[stays.groups[:, None], stays.outputs]
+    return spelled(linear, graph, consumer.tail, fitted, free=consumer.fits_offset, factor=factor)
 
 
 def _solution(name: str, consumer: Consumer, stays: Cut, known: OrderedDict[tuple[str, bytes], Array]) -> Array:

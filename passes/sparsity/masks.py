@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from amcc.ir import Array, Graph
 from amcc.passes.recovery.linear import linears
-
-Masks = Mapping[str, Array]
-"""For a parameter's name, bool of its shape: true where a weight stays, false where it is zero for good."""
+from amcc.passes.recovery.masked import Masks
 
 
 def masks(graph: Graph) -> dict[str, Array]:
