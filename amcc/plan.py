@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -140,7 +140,7 @@ class Plan(Filed):
             return {}
         return unpacked(self._packed, {layer.param: layer.shape for layer in self.sparsity.layers})
 
-    def with_masks(self, file: bytes) -> Plan:
+    def with_masks(self, file: bytes) -> Self:
         """The plan with the content of its file of masks.
 
         Raises:
@@ -160,7 +160,7 @@ class Plan(Filed):
             (masks or masks_file(path)).write_bytes(self._packed)
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
+    def read(cls, path: Path) -> Self:
         """Read the file, or the one in an output folder, and its masks.
 
         Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amcc.budget import Key
-from amcc.summary import Change, FreeLine, GroupLine, Latency, Measured, Summary
+from amcc.summary import Change, FreeLine, GroupLine, Latency, Measured, SparsityLine, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +62,8 @@ def summary_lines(summary: Summary) -> list[str]:
         f"(tolerance {certificate.tolerance:.0e})"
     )
     lines += [f"[bold]sizes free[/]   {_plain(free_sizes(summary, line))}" for line in summary.free]
+    if summary.sparsity is not None:
+        lines.append(f"[bold]sparsity[/]     {_plain(sparsity(summary.sparsity))}")
     inexact = [group for group in summary.groups if group.inexact and group.kept < group.size]
     if inexact:
         lines.append(
@@ -69,8 +71,12 @@ def summary_lines(summary: Summary) -> list[str]:
             "through normalisations, say (--exact leaves them whole)"
         )
     lines.append(
-        f"[bold]within reach[/] {summary.within_reach:.1%} of the MACs could go, a single unit of each group staying "
-        "(amcc inspect says what locks the rest)"
+        f"[bold]within reach[/] {summary.within_reach:.1%} of the MACs could go, "
+        + (
+            "a single unit of each group staying (amcc inspect says what locks the rest)"
+            if summary.sparsity is None
+            else "each layer at its sparsest"
+        )
     )
     return lines
 
@@ -186,8 +192,21 @@ def free_sizes(summary: Summary, line: FreeLine) -> str:
     return text + ("; model.py is for the first" if "model.py" in summary.files else "")
 
 
+def sparsity(line: SparsityLine) -> str:
+    """How many numbers are zero, and what the weights take where zeros are left out."""
+    zeros = 1 - line.nonzeros.ratio
+    return (
+        f"{line.granularity}: {zeros:.1%} of all numbers are zero; the weights take {size(line.zlib.after)} compressed "
+        f"by zlib ({size(line.zlib.before)} before), {size(line.bitmask)} with a bit for each weight, {size(line.csr)} "
+        "as compressed rows"
+    )
+
+
 def rows(summary: Summary) -> list[tuple[str, str, str, str]]:
-    """What was before, what is after, and the ratio: MACs, parameters, weights, activations, latency."""
+    """What was before, what is after, and the ratio: MACs, parameters, weights, activations, latency.
+
+    Of sparse weights, parameters are those that stay, and there is a row for what zlib makes of them.
+    """
     totals = summary.totals
     table: list[tuple[str, str, str, str]] = [
         _row("MACs", totals.macs, count),
@@ -195,6 +214,8 @@ def rows(summary: Summary) -> list[tuple[str, str, str, str]]:
         _row("weights", totals.bytes, size),
         _row("activations", totals.memory, size),
     ]
+    if summary.sparsity is not None:
+        table.append(_row("compressed", summary.sparsity.zlib, size))
     before, after = summary.timings.before, summary.timings.after
     if before is not None and after is not None:
         table.append(("latency", _latency(before), _latency(after), f"{after.low / before.low:.3f}"))

@@ -8,7 +8,7 @@ from html import escape
 from amcc.charts import MORE_COLOURS, Plot, dot, svg
 from amcc.charts import line as draw_line
 from amcc.progress import Scored
-from amcc.report import count, free_sizes, named, rows, score
+from amcc.report import count, free_sizes, named, rows, score, sparsity
 from amcc.summary import GroupLine, GuaranteeLine, Measured, Summary, TuningLine
 
 _STYLE = """
@@ -38,7 +38,11 @@ def html(summary: Summary, episodes: Sequence[Scored] = ()) -> str:
         "<h2>Certificate</h2>",
         _certificate(summary),
         *(part for line in summary.tuning for part in ("<h2>Training</h2>", _training(line))),
-        "<h2>Widths</h2>",
+        *(
+            ("<h2>Widths</h2>",)
+            if summary.sparsity is None
+            else ("<h2>Sparsity by layer</h2>", f"<p>{escape(sparsity(summary.sparsity))}.</p>")
+        ),
         _widths(summary.groups),
         *(("<h2>Search</h2>", _search(summary.metric.name, episodes)) if episodes else ()),
         *((_policies(summary),) if summary.policies else ()),
