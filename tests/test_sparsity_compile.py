@@ -197,6 +197,27 @@ def test_sizes_stay_free(tmp_path: Path) -> None:
     assert amcc.verify(path, tmp_path / "out", input_shapes=SMALL).certificate.passed
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_training_keeps_the_zeros(steps: int, model: Path, data: dict[str, Array], tmp_path: Path) -> None:
+    out, tuning = tmp_path / "tuned.amcc", amcc.Tuning(epochs=1, batch=32, threads=1)
+    given: dict[str, Any] = {"budget": "params=0.3", "granularity": "weight", "recover": "none", "data": data}
+    result = amcc.compile(
+        str(model), out=out, search="uniform", tune=tuning, train=data, steps=steps, threads=1, **given
+    )
+    found, (line,) = zeros(out / "model.onnx"), result.summary.budget
+    for name, mask in result.plan.masks.items():
+        assert found[name][~mask].all(), name
+    assert sum(int(mask.sum()) for mask in result.plan.masks.values()) <= line.reached <= line.limit
+    assert amcc.verify(str(model), out).certificate.passed
+    again = amcc.tune(out, data, teacher=str(model), tuning=tuning, out=tmp_path / "again.amcc")
+    assert again.folder is not None
+    assert (again.folder / "masks.safetensors").read_bytes() == (out / "masks.safetensors").read_bytes()
+    assert again.summary.totals.params == result.summary.totals.params
+    assert again.summary.sparsity is not None and result.summary.sparsity is not None
+    assert again.summary.sparsity.nonzeros == result.summary.sparsity.nonzeros
+    assert amcc.verify(str(model), again.folder).certificate.passed
+
+
 def test_what_zeros_cannot_give_is_refused(model: Path, data: dict[str, Array], tmp_path: Path) -> None:
     given: dict[str, Any] = {"granularity": "weight", "data": data}
     with pytest.raises(UsageError, match="zeros do not make"):
