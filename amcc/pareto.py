@@ -22,6 +22,7 @@ from amcc.finals import last_rounds, places, winner
 from amcc.front import Cost, Front, Point
 from amcc.ir import Shape
 from amcc.passes.cost import CostModel
+from amcc.passes.sparsity import SparseCosts
 from amcc.problems import check_reachable, costs_of, limits_of, problem_of
 from amcc.progress import Clock, Observer, Silent
 from amcc.search import SearchResult
@@ -158,7 +159,7 @@ def _asked(budgets: str | Sequence[str | float], resource: str) -> list[Budget]:
     return [Budget.parse(f"{resource}={text}") for text in texts]
 
 
-def _sorted(asked: Sequence[Budget], costs: CostModel) -> list[tuple[Budget, Limits]]:
+def _sorted(asked: Sequence[Budget], costs: CostModel | SparseCosts) -> list[tuple[Budget, Limits]]:
     """The budgets and their limits, the tightest first."""
     key = asked[0].terms[0].key
     rungs = sorted(((b, limits_of(b, costs)) for b in asked), key=lambda rung: _limit(rung[1], key))

@@ -208,7 +208,7 @@ def packed(masks: Mapping[str, Array]) -> bytes:
 
 
 def unpacked(file: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """The masks in a file of `packed`.
+    """The masks in a file of `packed`, in the order of the shapes.
 
     Raises:
         PlanError: it is damaged, or holds a mask of another size.
@@ -220,10 +220,12 @@ def unpacked(file: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Ar
         bits = load(file)
     except SafetensorError as error:
         raise PlanError(f"the masks cannot be read: {error}") from None
+    if strangers := sorted(bits.keys() - shapes.keys()):
+        raise PlanError(f"the masks do not belong to this plan: it does not know '{strangers[0]}'")
     found = {}
-    for name, array in bits.items():
-        size = math.prod(shapes.get(name, ()))
-        if name not in shapes or array.dtype != np.uint8 or array.shape != (-(-size // 8),):
+    for name in (name for name in shapes if name in bits):
+        array, size = bits[name], math.prod(shapes[name])
+        if array.dtype != np.uint8 or array.shape != (-(-size // 8),):
             raise PlanError(f"the masks do not belong to this plan: '{name}' is not of the size that it says")
         found[name] = np.unpackbits(array, count=size).reshape(shapes[name]).astype(bool)
     return found

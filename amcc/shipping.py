@@ -97,7 +97,7 @@ def finish(shipment: Shipment) -> Result:
         certificate.demand()
     final = _recovered(shipment, pure)
     if shipment.training is not None:
-        final, line = shipment.training.run(study, subject.channels.kept(shipment.removal), final)
+        final, line = shipment.training.run(study, subject.channels.kept(cut), final)
         shipment = replace(shipment, lines=(*shipment.lines, line))
     with clock.phase("report", "measuring on the report split"):
         metric = _metric(study, pure, final)

@@ -107,10 +107,10 @@ def test_verify_and_apply_give_the_same_network_again(sparse: Result, model: Pat
 
 
 def test_a_file_with_other_zeros_is_found_out(sparse: Result, model: Path, tmp_path: Path) -> None:
-    folder, mask = tmp_path / "bad.amcc", next(iter(sparse.plan.masks.values()))
+    folder, (name, mask) = tmp_path / "bad.amcc", next(iter(sparse.plan.masks.items()))
     amcc.apply(sparse.plan, str(model), out=folder, threads=1)
     written = onnx.load(folder / "model.onnx")
-    tensor = next(t for t in written.graph.initializer if t.name in sparse.plan.masks)
+    tensor = next(t for t in written.graph.initializer if t.name == name)
     array = numpy_helper.to_array(tensor).copy()
     array[~mask] = 1.0
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))

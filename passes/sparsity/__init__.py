@@ -6,9 +6,9 @@ from amcc.passes.recovery.masked import Masks
 from amcc.passes.sparsity.choice import Choice, by_magnitude, choose, gather
 from amcc.passes.sparsity.costs import SparseCosts
 from amcc.passes.sparsity.layers import Layer, Layers, layers_of
-from amcc.passes.sparsity.masks import masks, zeroed
 from amcc.passes.sparsity.refit import refit
 from amcc.passes.sparsity.sizes import Sizes, sizes
+from amcc.passes.sparsity.zeros import masks, zeroed
 
 __all__ = [
     "Choice",

@@ -16,8 +16,8 @@ from amcc.passes.recovery.order import RIDGE, moments_of
 from amcc.passes.recovery.rank import deviations
 from amcc.passes.sparsity.elimination import eliminate, scores_once
 from amcc.passes.sparsity.layers import Layer, Layers
-from amcc.passes.sparsity.masks import zeroed
 from amcc.passes.sparsity.refit import refit
+from amcc.passes.sparsity.zeros import zeroed
 
 MOST_WORK = 4 * 10**11
 """Multiply-accumulates that the elimination of one layer may take; beyond, units are scored once."""

@@ -33,15 +33,11 @@ class SparseCosts:
         self.layers = layers
         graph = layers.graph
         self._nodes = node_macs(graph)
-        self._macs, self._units, self._unit, self._bits = (
-            np.array([number(layer) for layer in layers.layers], np.int64)
-            for number in (
-                lambda layer: layer.macs,
-                lambda layer: layer.units,
-                lambda layer: layer.unit,
-                lambda layer: layer.bits,
-            )
-        )
+        found = layers.layers
+        self._macs = np.array([layer.macs for layer in found], np.int64)
+        self._units = np.array([layer.units for layer in found], np.int64)
+        self._unit = np.array([layer.unit for layer in found], np.int64)
+        self._bits = np.array([layer.bits for layer in found], np.int64)
         whole = self._units * self._unit
         self._fixed = Costs(
             flops=sum(self._nodes.values()) - int(self._macs.sum()),

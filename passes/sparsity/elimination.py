@@ -69,4 +69,4 @@ def _scores(P: Array, W: Array, width: int) -> Array:
     index = np.arange(count * width).reshape(count, width)
     blocks = np.linalg.inv(P[index[:, :, None], index[:, None, :]])
     weights = W[:, index].transpose(1, 0, 2)
-    return np.maximum(((weights @ blocks) * weights).sum(axis=(1, 2)), 0.0)
+    return np.asarray(np.maximum(((weights @ blocks) * weights).sum(axis=(1, 2)), 0.0))

@@ -139,8 +139,8 @@ class Layers:
                 raise ValueError(f"'{name}' has the shape {list(stored.shape)}, its mask {list(mask.shape)}")
             held = self.graph.with_params({name: mask.astype(stored.dtype)})
             alive = layer.by_unit(layer.linear.matrix(held) != 0)
-            gone = ~alive.any(axis=1)
-            if (alive.any(axis=1) != alive.all(axis=1)).any() or not self._follows(layer, gone):
+            gone = np.asarray(~alive.any(axis=1))
+            if (gone == alive.all(axis=1)).any() or not self._follows(layer, gone):
                 raise ValueError(f"the mask of '{name}' does not have the granularity {self.granularity}")
             removal[layer.index] = np.flatnonzero(gone)
         return removal
