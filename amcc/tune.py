@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from amcc.artifacts import check_output, hashes, output_folder, tuning_path
 from amcc.data import Dataset, Spec, load_data
 from amcc.errors import InputError, UsageError
@@ -246,7 +248,7 @@ def _reopened(opened: _Opened, graph: Graph, input_shapes: Mapping[str, Shape] |
         return None
     whole = with_room(infer(from_onnx(written, input_shapes=free)), graph)
     before = with_room(opened.student, graph)
-    changed = {name: array for name, array in graph.params.items() if array is not before.params.get(name)}
+    changed = {name: a for name, a in graph.params.items() if not np.array_equal(a, before.params[name])}
     if any(name not in whole.params or whole.params[name].shape != a.shape for name, a in changed.items()):
         notes.add(f"model.onnx takes {spelled({n: graph.shape(n) for n in free})} only: a trained weight is computed")
         return None

@@ -23,6 +23,8 @@ from amcc.ir import Array
 from amcc.summary import Summary
 from amcc.verification import verify
 
+from .test_free_sizes import segmenter
+
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits"
 PLAIN: dict[str, Any] = {"budget": "flops=0.5", "search": "uniform", "recover": "none", "threads": 1}
@@ -145,6 +147,24 @@ def test_compile_trains_after_the_cut(digits: dict[str, Path], tmp_path: Path) -
     assert result.summary.metric.report is not None and line.untrained is not None
     assert result.summary.metric.report.after > line.untrained
     verify(DIGITS / "model.onnx", out)
+
+
+def test_free_sizes_stay_free(tmp_path: Path) -> None:
+    """A segmenter with a convolution without a bias, which gets one; pictures of any size."""
+    model = tmp_path / "model.onnx"
+    onnx.save(segmenter(), model)
+    given: dict[str, Any] = {"input_shapes": {"x": (1, 3, 16, 16)}}
+    data = np.random.default_rng(0).standard_normal((40, 3, 16, 16)).astype(np.float32)
+    quick = amcc.Tuning(epochs=2, batch=16, rate=0.01, threads=1)
+    first = amcc.compile(model, data=(data,), tune=quick, train=(data,), out=tmp_path / "a.amcc", **given, **PLAIN)
+    assert first.reopened is not None and first.summary.tuning[0].norms == 2
+    second = amcc.tune(tmp_path / "a.amcc", (data,), tuning=quick, out=tmp_path / "b.amcc", **given)
+    assert second.reopened is not None
+    for name in ("a", "b"):
+        convs = [n for n in onnx.load(tmp_path / f"{name}.amcc" / "model.onnx").graph.node if n.op_type == "Conv"]
+        assert [len(n.input) for n in convs] == [3, 3, 2]
+        assert run_onnx(tmp_path / f"{name}.amcc", np.zeros((1, 3, 20, 24), np.float32)).shape == (1, 2, 20, 24)
+        verify(model, tmp_path / f"{name}.amcc", **given)
 
 
 def test_compile_in_steps(digits: dict[str, Path], tmp_path: Path) -> None:
