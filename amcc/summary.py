@@ -220,6 +220,7 @@ class TuningLine(Document):
             epoch is kept. None of them is the report's.
         metric: its name; of the original, and of the network before and after, on the samples held out.
         labelled: whether there were class numbers.
+        loss: its parts with their weights, or the user's function.
         rate: the highest learning rate; 0 where a function of the user's chose it.
         augment: what was done to the inputs at random.
         norms: batch normalisations that were put in for the training, and folded after it.
@@ -241,8 +242,10 @@ class TuningLine(Document):
     before: float
     after: float
     labelled: bool
+    loss: str
     optimiser: str
     rate: float
+    seed: int
     augment: tuple[str, ...]
     norms: Count
     compared: tuple[str, ...]

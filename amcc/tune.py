@@ -101,7 +101,7 @@ def tune(
     wanted = artifacts(emit)
     clock, notes = Clock((observer or Silent()) if rank() == 0 else Silent()), Notes()
     with clock.phase("load", "loading both networks"):
-        opened = _open(folder, teacher, example_inputs, input_shapes)
+        opened = _open(folder, teacher, example_inputs, input_shapes, notes)
     with clock.phase("data", "loading data"):
         data = fed(train, opened.original, notes, seed, preprocess)
         report = None
@@ -125,7 +125,9 @@ def tune(
     return _write(opened, result, summary, target, wanted, input_shapes, notes, force=force)
 
 
-def _open(folder: Path, teacher: Any, example_inputs: Any, input_shapes: Mapping[str, Shape] | None) -> _Opened:
+def _open(
+    folder: Path, teacher: Any, example_inputs: Any, input_shapes: Mapping[str, Shape] | None, notes: Notes
+) -> _Opened:
     """Read the folder and the original.
 
     Raises:
@@ -141,10 +143,11 @@ def _open(folder: Path, teacher: Any, example_inputs: Any, input_shapes: Mapping
         raise InputError("holds no model.onnx", where=str(folder), hint="compile with --emit onnx,torch")
     source = _found(folder, summary) if teacher is None else teacher
     original = load(source, example_inputs=example_inputs, input_shapes=input_shapes)
-    if teacher is None and model_hash(source, original) != summary.inputs.get("model"):
-        raise UsageError(
-            "is not the file that was compiled", where=str(source), hint="give --teacher, the original network"
-        )
+    if model_hash(source, original) != summary.inputs.get("model"):
+        if teacher is None:
+            hint = "give --teacher, the original network"
+            raise UsageError("is not the file that was compiled", where=str(source), hint=hint)
+        notes.add("the teacher is not the very network that was compiled")
     channels = analyze(original, exact=plan.exact)
     removal = removal_of(plan, channels)
     student = infer(from_onnx(written, input_shapes=input_shapes))

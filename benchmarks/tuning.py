@@ -48,10 +48,10 @@ class Case:
 
 
 CASES = {
-    "resnet56": Case(most=0.3, minutes=MINUTES, epochs=6),
+    "resnet56": Case(most=0.3, minutes=MINUTES, epochs=8),
     "plain10": Case(scale="half"),
-    "mobilenet_w050": Case(train="fit", search="holdout", report="test"),
-    "resnet20": Case(most=0.6),
+    "mobilenet_w050": Case(train="fit", search="holdout", report="test", epochs=20),
+    "resnet20": Case(most=0.6, epochs=20),
 }
 
 

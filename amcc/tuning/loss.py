@@ -72,6 +72,13 @@ class Loss:
                 total = total + weight * self._distance(target, own, wanted[target.name])
         return total
 
+    def __str__(self) -> str:
+        if self.function is not None:
+            return getattr(self.function, "__name__", "function")
+        features = self.feature_weight if any(target.feature for target in self.targets) else 0.0
+        parts = {"labels": self.label_weight, "outputs": self.output_weight, "features": features}
+        return " + ".join(f"{weight:g} {name}" for name, weight in parts.items() if weight)
+
     def _distance(self, target: Target, own: Tensor, wanted: Tensor) -> Tensor:
         from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
