@@ -81,7 +81,7 @@ class Splits:
     """What recovery, the search and the report each use. The report's samples are in no other part.
 
     Attributes:
-        finals: the search's samples and what no other part uses, for the last choice.
+        finals: for the last choice, what no other part uses; where that is less than the search's samples, these too.
         guard: what a guarantee is checked on, in no other part; None where none was asked for.
     """
 
@@ -165,12 +165,18 @@ def split(
     guard = rest[len(rest) // 3 if report is None else 0 :] if guarded else None
     if guard is not None:
         rest = rest[: len(rest) - len(guard)]
-    spare = rest[: max(_MOST_FINALS - search_count, 0)] if report is not None else rest[:0]
+    search = data.take(order[:search_count], "search part")
+    unseen = rest[:_MOST_FINALS] if report is not None else rest[:0]
+    finals = search
+    if len(unseen) >= search_count:  # else too few to do without the samples on which plans were found, and had luck
+        finals = data.take(unseen, "choice part")
+    elif len(unseen):
+        finals = data.take(np.concatenate([order[:search_count], unseen]), "choice part")
     return Splits(
         calibration=calibration or data.take(order[search_count:][:calibration_count], "calibration part"),
-        search=data.take(order[:search_count], "search part"),
+        search=search,
         report=report or data.take(rest, "report part"),
-        finals=data.take(np.concatenate([order[:search_count], spare]), "search part"),
+        finals=finals,
         guard=None if guard is None else data.take(guard, "guard part"),
     )
 

@@ -30,6 +30,8 @@ _BLOCK_MACS = 10**13
 """Block reconstruction stays below so many multiply-accumulates, gradients counted as two."""
 
 _FEWEST_EPOCHS = 2
+_AS_LONG_AS = 2
+"""The blocks of several networks of one study take as long as those of so many by themselves."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +143,14 @@ def recovered(study: Study, removal: Removal, repaired: Graph | None = None) -> 
 
 
 def _epochs(study: Study, repaired: Graph) -> int:
-    """How often block reconstruction goes over the samples: fewer times for large networks, or not at all."""
+    """How often block reconstruction goes over the samples: fewer times for large or many networks, or not at all."""
     from amcc.passes.recovery.blocks import EPOCHS
 
     samples = study.splits.calibration
     if study.settings.recover != "full" or samples.synthetic:
         return 0
     macs = 3 * sum(node_macs(repaired).values()) * len(samples)
-    epochs = min(EPOCHS, _BLOCK_MACS // max(macs, 1))
+    epochs = min(EPOCHS, EPOCHS * _AS_LONG_AS // study.results, _BLOCK_MACS // max(macs, 1))
     return epochs if epochs >= _FEWEST_EPOCHS else 0
 
 

@@ -88,7 +88,7 @@ def pareto(
     Args:
         budgets: values of one resource, `"0.3,0.5"` or a list, each as a budget has it (`0.3`, `30%`, `150M`).
         resource: `flops`, `params`, `size`, `memory` or `latency`.
-        episodes: as for one budget; for all of them together the search has a third more.
+        episodes: as for one budget; for all of them together the search has a sixth more.
         out: folder for a folder a budget, `pareto.json` and `pareto.html`.
 
     Raises:
@@ -102,7 +102,7 @@ def pareto(
     check_policy(search)
     settings = Settings(
         search=search,
-        episodes=episodes + max(episodes, 0) // 3,
+        episodes=episodes + max(episodes, 0) // 6,
         seed=seed,
         round=round,
         lock=tuple(lock),
@@ -134,7 +134,8 @@ def pareto(
     )
     turns = MultiBudget(tuple(limits for _, limits in rungs), search)
     with study:
-        found = find(study, rungs[-1][0], journal, ship_on_interrupt=ship_on_interrupt, policy=turns)
+        shared: dict[str, Any] = {"policy": turns, "rung_of": turns.rung}
+        found = find(study, rungs[-1][0], journal, ship_on_interrupt=ship_on_interrupt, **shared)
         shipments = _shipments(study, rungs, found)
     results = tuple(finish(shipment) for shipment in shipments)
     if folder is not None:
@@ -201,7 +202,7 @@ def _shipments(study: Study, rungs: Sequence[tuple[Budget, Limits]], found: Sear
         best = winner(finalists, quick)
         clock = Clock(study.clock.observer)
         clock.seconds |= study.clock.seconds
-        own = replace(study, notes=Notes(list(study.notes.texts)), clock=clock)
+        own = replace(study, notes=Notes(list(study.notes.texts)), clock=clock, results=len(rungs))
         removal = study.subject.removal(best.keep, study.learned.orders)
         shipments.append(Shipment(own, removal, budget, best.policy, joined(part, quick), finalists))
     return shipments

@@ -19,7 +19,7 @@ from amcc.latency.device import device_of
 from amcc.metric import Evaluator
 from amcc.problems import problem_of
 from amcc.progress import Clock
-from amcc.search import SEARCHES, Policy, Problem, SearchInterrupted, SearchResult, policy_named, search
+from amcc.search import SEARCHES, Policy, Problem, RungOf, SearchInterrupted, SearchResult, policy_named, search
 from amcc.settings import Settings
 from amcc.stages import (
     DataSpec,
@@ -47,6 +47,7 @@ class Study:
         evaluator: scores candidates on the search's samples.
         reporter: scores the result on the report's.
         pool: of workers that score plans side by side, where there are some.
+        results: how many networks the study ends with, which share the time for their repair.
     """
 
     subject: Subject
@@ -58,6 +59,7 @@ class Study:
     notes: Notes
     clock: Clock
     pool: Pool | None = None
+    results: int = 1
 
     @property
     def scorer(self) -> Scorer:
@@ -66,10 +68,11 @@ class Study:
 
     @cached_property
     def judge(self) -> Evaluator:
-        """Judges what may be shipped, on all samples that neither recovery nor the report uses."""
-        same = len(self.splits.finals) == len(self.splits.search)
+        """Judges what may be shipped, where it can on samples that no other part uses."""
+        if self.splits.finals is self.splits.search:
+            return self.evaluator
         metric, threads = self.settings.metric, self.settings.threads
-        return self.evaluator if same else Evaluator(self.subject.graph, self.splits.finals, metric, threads=threads)
+        return Evaluator(self.subject.graph, self.splits.finals, metric, threads=threads)
 
     def problem(self, budget: Budget) -> Problem:
         """The search for a plan within a budget."""
@@ -185,12 +188,14 @@ def find(
     ship_on_interrupt: bool,
     policy: Policy | None = None,
     known: dict[tuple[int, ...], float] | None = None,
+    rung_of: RungOf | None = None,
 ) -> SearchResult:
     """Run the search.
 
     Args:
         policy: in place of the one that the settings name.
         known: scores of plans that are known already; those of this search are added.
+        rung_of: where there are several budgets, which one a plan of these costs is for.
 
     Raises:
         BudgetError: the budget is out of reach.
@@ -212,7 +217,8 @@ def find(
                 progress=observer.episode,
                 known=known,
                 scores_of=study.pool.map if study.pool else None,
-                stop_early=policy is None and known is None,
+                stop_early=known is None,
+                rung_of=rung_of,
             )
         except SearchInterrupted as stopped:
             if not ship_on_interrupt or stopped.result is None:

@@ -269,3 +269,22 @@ def test_made_up_indices_stay_within_their_table() -> None:
     )
     ids = synthetic(graph, 40, seed=0).inputs["ids"]
     assert ids.min() == 0 and ids.max() == 6
+
+
+def test_the_last_choice_has_samples_that_the_search_has_not() -> None:
+    """Where enough are left for it; else the search's too."""
+
+    def used(count: int, *, report: bool) -> tuple[set[float], set[float], bool]:
+        data = Dataset({"input": np.arange(count, dtype=np.float32)}, None, "made up", "")
+        other = Dataset({"input": np.zeros(4, np.float32)}, None, "other", "")
+        parts = split(data, seed=0, calibration=other, report=other if report else None, search_samples=10)
+        search, finals = (set(part.inputs["input"].tolist()) for part in (parts.search, parts.finals))
+        return search, finals, parts.finals is parts.search
+
+    search, finals, same = used(40, report=True)
+    assert len(search) == 10 and len(finals) == 30 and not search & finals and not same
+    search, finals, same = used(20, report=True)
+    assert len(finals) == 10 and not search & finals and not same
+    search, finals, same = used(15, report=True)
+    assert search < finals and len(finals) == 15 and not same
+    assert used(10, report=True)[2] and used(40, report=False)[2]

@@ -16,6 +16,7 @@ from amcc.ir import Array
 from amcc.metric import Evaluator
 from amcc.search import Problem, search
 from amcc.search.loop import SearchInterrupted
+from amcc.search.multi_budget import MultiBudget, parts
 from amcc.search.problem import Challenge
 from tests.search_problems import Chain
 from tests.tiny_models import graph, samples
@@ -49,6 +50,19 @@ def test_no_best_is_an_estimate(policy: str, seed: int) -> None:
     assert coarse.stopped
     for best in (found.best, *found.by_policy.values()):
         assert best.score == problem.score(np.array(best.keep))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_best_of_any_of_several_budgets_is_an_estimate(seed: int) -> None:
+    chain = Chain(5, seed=seed)
+    problems = [chain.problem(f"flops={share}") for share in (0.3, 0.5, 0.7)]
+    turns = MultiBudget(tuple(problem.limits for problem in problems))
+    coarse = Coarse(problems[-1])
+    found = search(problems[-1], turns, episodes=60, seed=seed, scores_of=coarse, stop_early=True, rung_of=turns.rung)
+    assert coarse.stopped
+    for part, problem in zip(parts(found, turns.limits), problems, strict=True):
+        for best in (part.best, *part.by_policy.values()):
+            assert best.score == problem.score(np.array(best.keep))
 
 
 def test_a_stopped_search_goes_on_to_the_same_journal(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from amcc.search.ddpg import Amc, Ddpg
 from amcc.search.evolution import Evolutionary
 from amcc.search.greedy import Greedy
 from amcc.search.journal import Record
-from amcc.search.loop import SearchInterrupted, SearchResult, search
+from amcc.search.loop import RungOf, SearchInterrupted, SearchResult, search
 from amcc.search.policies import Deep, Lagrange, Magnitude, Policy, Random, Refine, Shallow, Uniform
 from amcc.search.problem import GroupInfo, Problem
 from amcc.search.registry import POLICIES, RULES, SEARCHES, policy_named
@@ -33,6 +33,7 @@ __all__ = [
     "Random",
     "Record",
     "Refine",
+    "RungOf",
     "SearchInterrupted",
     "SearchResult",
     "Shallow",

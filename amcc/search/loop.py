@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from amcc.search.problem import Challenge, Problem
 from amcc.search.registry import policy_named
 
 ScoresOf = Callable[[Sequence[Array | Challenge]], Generator[float, None, None]]
+RungOf = Callable[[Costs], int]
+Bars = dict[tuple[str, int], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def search(
     scores_of: ScoresOf | None = None,
     known: dict[tuple[int, ...], float] | None = None,
     stop_early: bool = False,
+    rung_of: RungOf | None = None,
 ) -> SearchResult:
     """Search for the plan that fits and scores best.
 
@@ -107,6 +110,8 @@ def search(
         known: scores of plans that are known already; those of this search are added.
         stop_early: ask for scores with a `Challenge`: a plan is of interest where it beats the best that its own
             policy had before the round, so the best of all and of each policy are never estimates.
+        rung_of: where plans are for several budgets, which one a plan of these costs is for. Plans are then of interest
+            where they beat the best of their own policy for the same one.
 
     Raises:
         BudgetError: no plan fits.
@@ -126,7 +131,8 @@ def search(
             if journal
             else None
         )
-        run = _Run(problem, log, progress, scores_of or problem.scores, {} if known is None else known, stop_early)
+        rungs = (rung_of or _one_budget) if stop_early else None
+        run = _Run(problem, log, progress, scores_of or problem.scores, {} if known is None else known, rungs)
         play = chosen.play(problem, episodes=episodes, seed=np.random.SeedSequence(seed))
         try:
             plans = next(play)
@@ -155,7 +161,7 @@ class _Run:
         progress: Callable[[Record], None] | None,
         scores_of: ScoresOf,
         known: dict[tuple[int, ...], float],
-        stop_early: bool,
+        rung_of: RungOf | None,
     ) -> None:
         self.problem = problem
         self.log = log
@@ -165,7 +171,7 @@ class _Run:
         self.scoring = 0.0
         self._scores = known
         self._estimates: dict[tuple[str, tuple[int, ...]], float] = {}
-        self._stop_early = stop_early
+        self._rung_of = rung_of
 
     def finish(self, plans: Round) -> Scores:
         """Score a round, write its plans down in their order, and give their scores back."""
@@ -182,10 +188,10 @@ class _Run:
             if known is not None:
                 found.setdefault(_key(proposal), known)
         unknown = {
-            _key(p): Challenge(p.keep.copy(), least[p.policy])
-            if often[_key(p)] == 1 and p.policy in least and not p.probe
+            _key(p): Challenge(p.keep.copy(), bar)
+            if often[_key(p)] == 1 and (bar := self._bar(least, p.policy, cost)) > -math.inf and not p.probe
             else p.keep.copy()
-            for p in fresh
+            for p, cost in zip(fresh, costs, strict=True)
             if _key(p) not in found
         }
         began = time.perf_counter()
@@ -201,21 +207,28 @@ class _Run:
             return None
         return SearchResult(max(fitting, key=lambda record: record.score), tuple(self.records), self.scoring)
 
-    def _least(self) -> dict[str, float]:
-        """What each policy's plans of the next round must beat to be of interest, where evaluations may stop early."""
-        best: dict[str, float] = {}
-        for record in self.records if self._stop_early else ():
-            if not record.probe:
-                best[record.policy] = max(record.score, best.get(record.policy, record.score))
+    def _least(self) -> Bars:
+        """What plans of the next round must beat to be of interest, where evaluations may stop early."""
+        best: Bars = {}
+        for record in self.records if self._rung_of else ():
+            if not record.probe and record.score > self._bar(best, record.policy, record.costs):
+                best[self._rival(record.policy, record.costs)] = record.score
         return best
+
+    def _bar(self, least: Bars, policy: str, costs: Costs) -> float:
+        return least.get(self._rival(policy, costs), -math.inf)
+
+    def _rival(self, policy: str, costs: Costs) -> tuple[str, int]:
+        """Plans with the same one compete."""
+        return policy, self._rung_of(costs) if self._rung_of else 0
 
     def _known(self, proposal: Proposal, *, alone: bool) -> float | None:
         """The score of a plan that was scored before; an estimate where the same policy alone asks again."""
         key = _key(proposal)
         return self._scores.get(key, self._estimates.get((proposal.policy, key)) if alone else None)
 
-    def _take(self, record: Record, least: Mapping[str, float]) -> None:
-        if record.probe or record.score > least.get(record.policy, -math.inf):
+    def _take(self, record: Record, least: Bars) -> None:
+        if record.probe or record.score > self._bar(least, record.policy, record.costs):
             self._scores[record.keep] = record.score
         else:
             self._estimates[record.policy, record.keep] = record.score
@@ -258,6 +271,10 @@ class _Run:
         if self.log is not None:
             self.log.append(record)
         return record
+
+
+def _one_budget(costs: Costs) -> int:
+    return 0
 
 
 def _key(proposal: Proposal) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from amcc.budget import Limits
+from amcc.budget import Costs, Limits
 from amcc.errors import UsageError
 from amcc.ir import Array
 from amcc.search.fit import fit
@@ -63,6 +63,10 @@ class MultiBudget:
 
     def __post_init__(self) -> None:
         check_policy(self.policy)
+
+    def rung(self, costs: Costs) -> int:
+        """The place of the tightest budget that a plan of these costs meets."""
+        return next(place for place, limits in enumerate(self.limits) if limits.admit(costs))
 
     def play(self, problem: Problem, *, episodes: int, seed: np.random.SeedSequence) -> Play:
         """Propose plans for each budget in turn, the tightest first; a round has plans of all of them."""
