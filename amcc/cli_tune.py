@@ -47,6 +47,9 @@ def tune_command(
     optimiser: Annotated[str | None, typer.Option("--optimiser", help="sgd, adamw, or module:function.")] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="Highest learning rate: 0.02, of adamw 0.0005.")] = None,
     decay: Annotated[float | None, typer.Option("--decay", help="Weight decay: 0.0001, of adamw 0.01.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", help="Of the rate: cosine, constant, or module:function.")
+    ] = None,
     warmup: Annotated[
         float | None, typer.Option("--warmup", help="Share of the steps in which the rate rises; 0.05.")
     ] = None,
@@ -110,6 +113,7 @@ def tune_command(
                 optimiser=optimiser,
                 rate=rate,
                 decay=decay,
+                schedule=schedule,
                 warmup=warmup,
                 label_weight=label_weight,
                 output_weight=output_weight,

@@ -67,7 +67,9 @@ class Tuning:
             optimiser.
         rate: the highest learning rate; by default the optimiser's of `OPTIMISERS`.
         decay: weight decay, of weights alone; by default the optimiser's of `OPTIMISERS`.
-        warmup: share of the steps in which the rate rises; it falls to zero along a cosine after them.
+        schedule: of the rate: `"cosine"`, which falls to zero, `"constant"`, or a function from a step and the number
+            of all steps to a share of the highest rate.
+        warmup: share of the steps in which the rate rises before that; for functions it means nothing.
         label_weight: of the cross-entropy with the labels, where there are some.
         output_weight: of the distance from the original's outputs.
         feature_weight: of the distance from what the original has between its blocks.
@@ -89,6 +91,7 @@ class Tuning:
     optimiser: str | Callable[..., Any] = "sgd"
     rate: float | None = None
     decay: float | None = None
+    schedule: str | Callable[..., Any] = "cosine"
     warmup: float = 0.05
     label_weight: float = 0.1
     output_weight: float = 0.9
@@ -134,6 +137,12 @@ class Tuning:
         if isinstance(self.optimiser, str) and self.optimiser not in OPTIMISERS and not is_named(self.optimiser):
             known = ", ".join(OPTIMISERS)
             raise UsageError(f"'{self.optimiser}' is not {known} or module:function", where="--optimiser")
+        if (
+            isinstance(self.schedule, str)
+            and self.schedule not in ("cosine", "constant")
+            and not is_named(self.schedule)
+        ):
+            raise UsageError(f"'{self.schedule}' is not cosine, constant or module:function", where="--schedule")
         if isinstance(self.loss, str) and not is_named(self.loss):
             raise UsageError(f"'{self.loss}' is not of the form module:function", where="--loss")
         if isinstance(self.augment, str) and not is_named(self.augment):

@@ -27,7 +27,7 @@ from amcc.stages import Notes
 from amcc.summary import TuningLine
 from amcc.tuning.augment import Augment, flipped, shifted, standing
 from amcc.tuning.norms import folded, restored
-from amcc.tuning.schedule import rate_at
+from amcc.tuning.schedule import schedule_of
 from amcc.tuning.stream import Stream, held_out
 from amcc.tuning.student import trainable
 from amcc.tuning.targets import targets
@@ -149,9 +149,13 @@ def test_held_out_samples_are_apart() -> None:
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
-    rates = [rate_at(step, 100, 0.1) for step in range(100)]
+    rates = [schedule_of("cosine", 0.1)(step, 100) for step in range(100)]
     assert rates[9] == rates[10] == max(rates) == 1 and rates[0] == 0.1
     assert all(a > b for a, b in pairwise(rates[10:])) and rates[-1] < 1e-3
+    assert [schedule_of("constant", 0.5)(step, 4) for step in range(4)] == [0.5, 1, 1, 1]
+    assert schedule_of(lambda step, steps: step / steps, 0.5)(1, 4) == 0.25
+    with pytest.raises(DataError, match="not a number"):
+        schedule_of(lambda step, steps: None, 0.5)(1, 4)
 
 
 def test_pictures_flip_and_shift_as_in_numpy() -> None:
@@ -343,6 +347,7 @@ def test_half_precision_and_fixed_batches(task: Task) -> None:
         ({"device": "tpu"}, "--device"),
         ({"augment": "spin"}, "--augment"),
         ({"optimiser": "lbfgs"}, "--optimiser"),
+        ({"schedule": "steps"}, "--schedule"),
         ({"held_out": 1.0}, "--held-out"),
         ({"label_weight": 0, "output_weight": 0, "feature_weight": 0}, "--output-weight"),
     ],

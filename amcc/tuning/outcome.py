@@ -12,7 +12,6 @@ from amcc.certificate import TOLERANCE, difference
 from amcc.data import Dataset
 from amcc.ir import Graph
 from amcc.summary import EpochLine
-from amcc.tuning.schedule import rate_at
 from amcc.tuning.student import Student
 from amcc.tuning.trainer import Trainer
 
@@ -64,7 +63,7 @@ def certified(graph: Graph, student: Student | None, held: Dataset) -> float:
     return worst if math.isfinite(worst) else math.inf
 
 
-def curve(trainer: Trainer, rate: float, warmup: float, per_epoch: int) -> tuple[EpochLine, ...]:
+def curve(trainer: Trainer, rate: float, per_epoch: int) -> tuple[EpochLine, ...]:
     """The epochs.
 
     Args:
@@ -72,6 +71,6 @@ def curve(trainer: Trainer, rate: float, warmup: float, per_epoch: int) -> tuple
     """
     ends = ((place + 1) * per_epoch - 1 for place in range(len(trainer.progress.curve)))
     return tuple(
-        EpochLine(rate=round(rate * rate_at(end, trainer.steps, warmup), 9), loss=loss, metric=metric)
+        EpochLine(rate=round(rate * trainer.schedule(end, trainer.steps), 9), loss=loss, metric=metric)
         for end, (loss, metric) in zip(ends, trainer.progress.curve, strict=True)
     )

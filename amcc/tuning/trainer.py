@@ -20,7 +20,7 @@ from amcc.tuning import checkpoint
 from amcc.tuning.augment import Augment
 from amcc.tuning.checkpoint import Checkpoint, Progress
 from amcc.tuning.loss import Loss
-from amcc.tuning.schedule import rate_at
+from amcc.tuning.schedule import schedule_of
 from amcc.tuning.stream import Stream
 from amcc.tuning.student import Student
 from amcc.tuning.teacher import Answers, Teacher, part_of
@@ -72,6 +72,7 @@ class Trainer:
 
     Attributes:
         progress: where it is.
+        schedule: of the learning rate.
     """
 
     def __init__(self, course: Course) -> None:
@@ -86,6 +87,7 @@ class Trainer:
         self._resume()
 
         self._stop = False
+        self.schedule = schedule_of(course.tuning.schedule, course.tuning.warmup)
 
     @property
     def steps(self) -> int:
@@ -150,7 +152,7 @@ class Trainer:
         import torch
 
         c = self._c
-        scale = rate_at(step, self.steps, c.tuning.warmup)
+        scale = self.schedule(step, self.steps)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * scale
         chosen = c.stream.at(step)

@@ -248,7 +248,7 @@ def _line(
         compared=tuple(target.name for target in course.loss.targets),
         error=error,
         tolerance=tolerance(task.student),
-        curve=curve(trainer, rate, tuning.warmup, stream.per_epoch),
+        curve=curve(trainer, rate, stream.per_epoch),
     )
 
 
