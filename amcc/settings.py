@@ -64,7 +64,7 @@ class Tuning:
         samples: of an epoch; all by default. Each epoch goes on where the one before stopped.
         batch: samples of a step, over all processes together.
         optimiser: `"sgd"` (Nesterov momentum 0.9), `"adamw"`, or a function from `(name, parameter)` pairs to an
-            optimiser.
+            optimiser; `"auto"` is SGD where there is batch normalisation, AdamW elsewhere.
         rate: the highest learning rate; by default the optimiser's of `OPTIMISERS`.
         decay: weight decay, of weights alone; by default the optimiser's of `OPTIMISERS`.
         schedule: of the rate: `"cosine"`, which falls to zero, `"constant"`, or a function from a step and the number
@@ -88,7 +88,7 @@ class Tuning:
     epochs: int = 10
     samples: int | None = None
     batch: int = 128
-    optimiser: str | Callable[..., Any] = "sgd"
+    optimiser: str | Callable[..., Any] = "auto"
     rate: float | None = None
     decay: float | None = None
     schedule: str | Callable[..., Any] = "cosine"
@@ -134,9 +134,9 @@ class Tuning:
             raise UsageError(f"'{self.precision}' is not auto, float32 or bfloat16", where="--precision")
         if self.device.partition(":")[0] not in ("cpu", "cuda"):
             raise UsageError(f"'{self.device}' is not cpu or cuda", where="--device")
-        if isinstance(self.optimiser, str) and self.optimiser not in OPTIMISERS and not is_named(self.optimiser):
-            known = ", ".join(OPTIMISERS)
-            raise UsageError(f"'{self.optimiser}' is not {known} or module:function", where="--optimiser")
+        known = ("auto", *OPTIMISERS)
+        if isinstance(self.optimiser, str) and self.optimiser not in known and not is_named(self.optimiser):
+            raise UsageError(f"'{self.optimiser}' is not {', '.join(known)} or module:function", where="--optimiser")
         if (
             isinstance(self.schedule, str)
             and self.schedule not in ("cosine", "constant")

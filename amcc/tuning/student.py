@@ -64,6 +64,13 @@ class Student:
         sparse = masks(graph)
         self.masks = {name: torch.from_numpy(sparse[name]) for name in self.weights if name in sparse}
 
+    @property
+    def is_normed(self) -> bool:
+        """Whether it has batch normalisation, its own or put in."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        return any(isinstance(part, _BatchNorm) for part in self.module.modules())
+
     def outputs(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The targets by name.
 

@@ -246,6 +246,13 @@ class Trainer:
             c.say(f"going on from step {self.progress.step} of {self.steps}")
 
 
+def chosen_optimiser(student: Student, tuning: Tuning) -> str | Callable[..., Any]:
+    """The optimiser that was asked for, or that suits the network: SGD diverges without batch normalisation."""
+    if tuning.optimiser != "auto":
+        return tuning.optimiser
+    return "sgd" if student.is_normed else "adamw"
+
+
 def optimiser_of(student: Student, tuning: Tuning) -> Optimizer:
     """The optimiser; weight decay is for matrices and kernels alone.
 
@@ -254,17 +261,15 @@ def optimiser_of(student: Student, tuning: Tuning) -> Optimizer:
     """
     import torch
 
-    weights = list(student.weights.items())
-    if not isinstance(tuning.optimiser, str) or ":" in tuning.optimiser:
-        function = tuning.optimiser
-        if isinstance(function, str):
-            function = named_function(function, option="--optimiser")
+    weights, chosen = list(student.weights.items()), chosen_optimiser(student, tuning)
+    if not isinstance(chosen, str) or ":" in chosen:
+        function = named_function(chosen, option="--optimiser") if isinstance(chosen, str) else chosen
         name = getattr(function, "__name__", "optimiser")
         found = call(function, weights, name=f"optimiser '{name}'")
         if not isinstance(found, torch.optim.Optimizer):
             raise UsageError(f"'{name}' gave {type(found).__name__}, not an optimiser", where="--optimiser")
         return found
-    rate, decay = OPTIMISERS[tuning.optimiser]
+    rate, decay = OPTIMISERS[chosen]
     rate = rate if tuning.rate is None else tuning.rate
     decay = decay if tuning.decay is None else tuning.decay
     groups: list[dict[str, Any]] = [
@@ -272,7 +277,7 @@ def optimiser_of(student: Student, tuning: Tuning) -> Optimizer:
         {"params": [w for _, w in weights if w.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if tuning.optimiser == "adamw":
+    if chosen == "adamw":
         return torch.optim.AdamW(groups, lr=rate)
     return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
 

@@ -27,7 +27,7 @@ from amcc.tuning.stream import Stream, held_out
 from amcc.tuning.student import Student, batch_is_free
 from amcc.tuning.targets import targets
 from amcc.tuning.teacher import Answers, Teacher
-from amcc.tuning.trainer import Course, Trainer
+from amcc.tuning.trainer import Course, Trainer, chosen_optimiser
 from amcc.tuning.world import World
 
 _HELD_OUT_SAMPLES = 5000
@@ -222,7 +222,8 @@ def _line(
     judge: Evaluator | None,
 ) -> TuningLine:
     progress, stream = trainer.progress, course.stream
-    optimiser = tuning.optimiser if isinstance(tuning.optimiser, str) else _called(tuning.optimiser)
+    chosen = chosen_optimiser(course.student, tuning)
+    optimiser = chosen if isinstance(chosen, str) else _called(chosen)
     usual = OPTIMISERS.get(optimiser, (0.0, 0.0))[0]
     rate = usual if tuning.rate is None else tuning.rate
     return TuningLine(
