@@ -59,7 +59,7 @@ def pareto_command(
     metric: Metric = None,
     search: Annotated[str, typer.Option("--search", help="refine, evolutionary, random, or a rule.")] = "refine",
     episodes: Annotated[
-        int | None, typer.Option("--episodes", help="As for one budget; all of them have a third more.")
+        int | None, typer.Option("--episodes", help="As for one budget; all of them have a sixth more.")
     ] = None,
     seed: Seed = 0,
     round: Round = None,
