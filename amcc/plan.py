@@ -63,7 +63,7 @@ class PlanLayer(Document):
     """What stays of one linear layer's weights.
 
     Attributes:
-        param: the parameter's name, and `shape` its shape.
+        param: the parameter's name, `shape` its shape, and `outputs` the axis along which outputs lie.
         weights: how many there are, and `kept` how many stay.
         sparsity: share that goes.
     """
@@ -71,6 +71,7 @@ class PlanLayer(Document):
     name: str
     param: str
     shape: Indices
+    outputs: Index
     weights: Annotated[int, Field(ge=1)]
     kept: Annotated[int, Field(ge=0)]
     sparsity: Annotated[float, Field(ge=0, le=1)]

@@ -78,6 +78,7 @@ def _plan_layer(layers: Layers, layer: Layer, mask: Array | None) -> PlanLayer:
         name=layer.linear.node.name,
         param=layer.name,
         shape=layers.graph.params[layer.name].shape,
+        outputs=layer.linear.output_axis,
         weights=layer.weights,
         kept=kept,
         sparsity=round(1 - kept / layer.weights, 6),
@@ -108,8 +109,7 @@ def weights_of(plan: Plan, layers: Layers) -> dict[int, Array]:
             continue
         if listed.param not in by_name:
             raise PlanError("the model has no linear layer with this weight", where=where, hint=_OTHER_MODEL)
-        shape = layers.graph.params[listed.param].shape
-        if mask.shape != shape and mask.T.shape == shape and mask.ndim == 2:
+        if mask.ndim == 2 and listed.outputs != by_name[listed.param].linear.output_axis:
             masks[listed.param] = mask.T
     try:
         return layers.of_masks(masks)

@@ -49,27 +49,31 @@ def data_of(folder: Path) -> dict[str, Path]:
 
 
 def pruned_by_torch(model: Path, share: float, out: Path) -> None:
-    """Leave this share of all parameters, the largest weights of all linear layers together."""
+    """Leave this share of all parameters, the largest weights of all linear layers together.
+
+    Weights are compared as they were trained, before normalisations were folded into them.
+    """
     import onnx
     import torch
     from onnx import numpy_helper
+    from safetensors.torch import load_file
     from torch.nn.utils import prune
 
     network = onnx.load(model)
     arrays = {t.name: t for t in network.graph.initializer}
     weights = {n.input[1] for n in network.graph.node if n.op_type in ("Conv", "Gemm", "MatMul")} & arrays.keys()
-    holders = {}
+    trained, holders = load_file(model.with_suffix(".safetensors")), {}
     for name in sorted(weights):
         holders[name] = torch.nn.Module()
-        values = torch.from_numpy(numpy_helper.to_array(arrays[name]).copy())
-        holders[name].register_parameter("weight", torch.nn.Parameter(values))
+        holders[name].register_parameter("weight", torch.nn.Parameter(trained[name]))
     whole = sum(int(np.prod(t.dims)) for t in arrays.values() if t.data_type == onnx.TensorProto.FLOAT)
     gone = whole - int(share * whole)
     prune.global_unstructured(
         [(holder, "weight") for holder in holders.values()], pruning_method=prune.L1Unstructured, amount=gone
     )
     for name, holder in holders.items():
-        arrays[name].CopyFrom(numpy_helper.from_array(holder.weight.detach().numpy(), name))
+        left = numpy_helper.to_array(arrays[name]) * (holder.weight != 0).numpy()
+        arrays[name].CopyFrom(numpy_helper.from_array(left, name))
     onnx.save(network, out)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from amcc.budget import Budget
 from amcc.errors import PlanError, UsageError
 from amcc.granularity import Granularity
-from amcc.ir import Array, Graph
+from amcc.ir import Array, Graph, Value, frozen, verify
 from amcc.passes.channels import analyze
 from amcc.passes.cost import CostModel, node_macs, parameter_count
 from amcc.passes.recovery import reconstruct_blocks, repair
@@ -29,6 +29,7 @@ from amcc.passes.sparsity import (
 )
 from amcc.passes.sparsity.elimination import eliminate
 from amcc.plan import packed, unpacked
+from amcc.planning import describe_weights, weights_of
 
 from . import tiny_models
 
@@ -143,6 +144,22 @@ def test_a_mask_of_another_granularity_is_refused() -> None:
         layers.of_masks({"fc.weight": mask})
     with pytest.raises(PlanError, match="size"):
         unpacked(packed({"fc.weight": mask}), {"fc.weight": (4, 9)})
+
+
+def test_a_plan_fits_a_twin_that_stores_a_matrix_the_other_way() -> None:
+    layers = made("weight")
+    removal = halves(layers, drawn(layers), 0.5)
+    plan = describe_weights(layers, removal, model="tiny", budget="params=0.5", policy="uniform", seed=0)
+    graph = layers.graph
+    turned = frozen(np.ascontiguousarray(graph.params["fc.weight"].T))
+    nodes = tuple(node.replace(attributes={}) if node.op == "Gemm" else node for node in graph.nodes)
+    values = {**graph.values, "fc.weight": Value("fc.weight", "float32", turned.shape)}
+    twin = graph.replace(nodes=nodes, values=values, params={**graph.params, "fc.weight": turned})
+    verify(twin)
+    found = made("weight", twin)
+    masks_there = found.masks(weights_of(plan, found))
+    assert np.array_equal(masks_there["fc.weight"], plan.masks["fc.weight"].T)
+    assert np.array_equal(masks_there["conv2.weight"], plan.masks["conv2.weight"])
 
 
 def moments(random: np.random.Generator, size: int) -> Array:

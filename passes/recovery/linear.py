@@ -55,6 +55,12 @@ class Linear:
         """Kernel offsets."""
         return math.prod(self.kernel)
 
+    @property
+    def output_axis(self) -> int:
+        """The axis of the parameter along which outputs lie."""
+        first = self.node.op == "Conv" or (self.node.op != "ConvTranspose" and self._rows_are_outputs)
+        return self.permutation[0 if first else 1]
+
     def matrix(self, graph: Graph) -> Array:
         """The weight as float64 `[G, O, K]`."""
         w = graph.params[self.weight].astype(np.float64).transpose(self.permutation)
