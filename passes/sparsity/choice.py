@@ -34,7 +34,7 @@ class Choice:
         order: `[units]` the first to go first.
         loss: `[levels + 1]` error of the layer's output when 0, 1, ... levels are gone, ascending from 0; from
             `choose`, the squared error of the network's outputs relative to their variance.
-        magnitude: `[levels]` root mean square of the weights that go with each level.
+        magnitude: `[levels]` root mean square of the weights that go with each level, relative to the layer's.
     """
 
     order: Array
@@ -117,7 +117,8 @@ def _ordered(layers: Layers, layer: Layer, keys: Array, costs: Array) -> Choice:
     total = np.concatenate([[0.0], np.cumsum(costs[order])])
     bounds = layer.units - layer.kept[::-1]
     squares = np.concatenate([[0.0], np.cumsum(np.square(_weights(layers, layer)).sum(axis=1)[order])])
-    magnitude = np.sqrt(np.maximum(np.diff(squares[bounds]), 0) / (np.diff(bounds) * layer.unit))
+    share = np.maximum(np.diff(squares[bounds]), 0) / max(squares[-1], 1e-300)
+    magnitude = np.sqrt(share * layer.units / np.diff(bounds))
     return Choice(order, total[bounds] / max(total[-1], 1e-300), magnitude)
 
 
