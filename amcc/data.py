@@ -147,8 +147,8 @@ def split(
 
     What was not given is drawn from `data`: a third for the report, then a third (half without a
     report part) for calibration; the search gets the rest. Calibration and search are capped; what they
-    leave goes to the report. With a guard, what they leave is the guard's, and a third of it the report's
-    where that was not given.
+    leave goes to the report, and half of it to the last choice where that is as much as the search has. With a
+    guard, what they leave is the guard's, and a third of it the report's where that was not given.
 
     Raises:
         DataError: there are too few samples.
@@ -166,8 +166,11 @@ def split(
     if guard is not None:
         rest = rest[: len(rest) - len(guard)]
     search = data.take(order[:search_count], "search part")
-    unseen = rest[:_MOST_FINALS] if report is not None else rest[:0]
-    finals = search
+    unseen, finals = rest, search
+    if report is None:
+        half = len(rest) // 2
+        rest, unseen = (rest[half:], rest[:half]) if half >= search_count and not guarded else (rest, rest[:0])
+    unseen = unseen[:_MOST_FINALS]
     if len(unseen) >= search_count:  # else too few to do without the samples on which plans were found, and had luck
         finals = data.take(unseen, "choice part")
     elif len(unseen):

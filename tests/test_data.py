@@ -221,7 +221,9 @@ def test_parts_are_disjoint(count: int, seed: int, capped: bool, calibrated: boo
     search, report = (set(p.inputs["input"].tolist()) for p in (parts.search, parts.report))
     calibration = set() if calibrated else set(parts.calibration.inputs["input"].tolist())
     assert search and report and not search & report and not calibration & (search | report)
-    assert len(search | report | calibration) == count
+    finals = set(parts.finals.inputs["input"].tolist())
+    assert not finals & (report | calibration) and (finals == search or not finals & search)
+    assert len(search | report | calibration | finals) == count
     assert parts.search.labels is not None and parts.search.labels.tolist() == parts.search.inputs["input"].tolist()
     again = split(of(count), seed=seed, calibration=of(7) if calibrated else None, **caps)
     np.testing.assert_array_equal(again.report.inputs["input"], parts.report.inputs["input"])
@@ -287,4 +289,6 @@ def test_the_last_choice_has_samples_that_the_search_has_not() -> None:
     assert len(finals) == 10 and not search & finals and not same
     search, finals, same = used(15, report=True)
     assert search < finals and len(finals) == 15 and not same
-    assert used(10, report=True)[2] and used(40, report=False)[2]
+    search, finals, same = used(30, report=False)
+    assert len(finals) == 10 and not search & finals and not same
+    assert used(10, report=True)[2] and used(29, report=False)[2]
