@@ -17,11 +17,13 @@ from amcc import errors
 
 if TYPE_CHECKING:
     from amcc.api import apply, bench, compare, compile, inspect, load, pareto, plan, tune, verify
+    from amcc.frontends.torch_call import Call
     from amcc.settings import Measuring, Tuning
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Call",
     "Measuring",
     "Tuning",
     "__version__",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 _OPTIONS = frozenset({"Measuring", "Tuning"})
-_API = frozenset(__all__) - {"__version__", "errors", *_OPTIONS}
+_API = frozenset(__all__) - {"__version__", "errors", "Call", *_OPTIONS}
 
 
 class _Package(ModuleType):
@@ -58,6 +60,10 @@ def __getattr__(name: str) -> Any:
         from amcc import settings
 
         return getattr(settings, name)
+    if name == "Call":
+        from amcc.frontends.torch_call import Call
+
+        return Call
     if name not in _API:
         raise AttributeError(f"module 'amcc' has no attribute '{name}'")
     from amcc import api

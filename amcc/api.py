@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from amcc.artifacts import check_output, output_file
 from amcc.bench import CPU, Timing, check_provider
@@ -23,6 +23,7 @@ from amcc.gradual import check_training, narrowed, step_journals
 from amcc.graph_json import GraphJson, graph_json
 from amcc.guarantee import guarantee, joined, level_journals
 from amcc.ir import Shape
+from amcc.own_class import inputs_of, is_module, shrunk_by, told
 from amcc.pareto import Pareto, pareto
 from amcc.passes.channels import analyze
 from amcc.plan import Plan, masks_file
@@ -38,6 +39,9 @@ from amcc.training import training_asked
 from amcc.tune import tune
 from amcc.verification import Verified
 from amcc.verification import verify as _verify
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
     "Compared",
@@ -100,8 +104,9 @@ def compile(
     """Make a network smaller.
 
     Args:
-        model: an ONNX file, a torch module, `module:factory`, or a factory.
-        example_inputs: of a torch module: a tensor or a tuple of arguments.
+        model: an ONNX file, a torch module, `module:factory`, a factory, or a `.pt2` file.
+        example_inputs: of a torch module: a tensor, a tuple of the arguments of one call, a dict of its keyword
+            arguments, or an `amcc.Call` with both.
         budget: `flops=0.5`, `params=150k`, `size=4MB`, `memory=0.6`, `latency=3ms`, or several; in its place:
         min_metric: what the metric is to be at least (0.92 or "92%"), on samples that nothing else saw.
         max_drop: by how much it may fall at most, absolute: 0.005 or "0.5%".
@@ -277,6 +282,16 @@ def plan(
     return made
 
 
+@overload
+def apply(plan: str | Path | Plan, model: nn.Module, example_inputs: Any = None, **options: Any) -> nn.Module: ...
+
+
+@overload
+def apply(
+    plan: str | Path | Plan, model: str | Path | Callable[[], Any], example_inputs: Any = None, **options: Any
+) -> Result: ...
+
+
 def apply(
     plan: str | Path | Plan,
     model: Any,
@@ -298,17 +313,29 @@ def apply(
     threads: int = 0,
     measuring: Measuring | None = None,
     observer: Observer | None = None,
-) -> Result:
+) -> Result | nn.Module:
     """Put a plan on a network, without a search. See `compile` for the rest.
 
     Args:
-        plan: `plan.json`, an output folder, or a plan.
+        plan: `plan.json`, an output folder, or a plan, made for this network in whatever form.
+        model: as `compile` takes it.
+        example_inputs: of a torch module; by default made by the names and shapes in the plan.
         recover: by default `"full"` where data were given, else `"none"`.
+
+    Returns:
+        For a torch module a copy of it, shrunk, of its own class, which `Result.module` describes; where the class
+        cannot take the plan's widths, the standalone form, with a warning that says why. For anything else, a
+        factory that gives a module included, the `Result`.
 
     Raises:
         PlanError: the plan is broken or belongs to another network.
+        VerificationError: the result failed its certificate.
     """
     given = plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    if is_module(model):
+        example_inputs = inputs_of(given, model) if example_inputs is None else example_inputs
+        if data is None and calib is None and out is None:
+            return told(shrunk_by(given, model, example_inputs, seed=seed))
     settings = Settings(
         search="uniform",
         seed=seed,
@@ -330,7 +357,8 @@ def apply(
     removal = planned(given, subject)
     study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
     asked = Budget.parse(given.budget)
-    return ship(Shipment(study, removal, asked, given.policy, None), folder, force=force)
+    result = ship(Shipment(study, removal, asked, given.policy, None), folder, force=force)
+    return told(result.shrunk) if is_module(model) else result
 
 
 def verify(

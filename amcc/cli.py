@@ -58,13 +58,16 @@ from amcc.console import (
     Steps,
     Threads,
     Train,
+    TrustPickle,
     Tune,
     TuneEpochs,
+    Weights,
     Workers,
     answering,
     given,
     input_shapes,
     measuring,
+    network,
     print_json,
     stdout,
     tuning,
@@ -125,6 +128,8 @@ def compile_command(
     force: Force = False,
     fresh: Fresh = False,
     input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
@@ -151,7 +156,7 @@ def compile_command(
 
         with watching(quiet) as observer:
             result = api.compile(
-                model,
+                network(model, weights, trust_pickle),
                 budget=budget,
                 min_metric=min_metric,
                 max_drop=max_drop,
@@ -218,6 +223,8 @@ def plan_command(
     force: Force = False,
     fresh: Fresh = False,
     input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
@@ -240,7 +247,7 @@ def plan_command(
 
         with watching(quiet) as observer:
             found = api.plan(
-                model,
+                network(model, weights, trust_pickle),
                 budget=budget,
                 out=output,
                 force=force,
@@ -289,6 +296,8 @@ def apply_command(
     output: Output = None,
     force: Force = False,
     input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
@@ -309,7 +318,7 @@ def apply_command(
         with watching(quiet) as observer:
             result = api.apply(
                 plan,
-                model,
+                network(model, weights, trust_pickle),
                 data=data,
                 calib=calib,
                 report_data=report_data,
@@ -337,6 +346,8 @@ def verify_command(
     original: Annotated[str, typer.Argument(help=MODEL, metavar="ORIGINAL")],
     folder: Annotated[Path, typer.Argument(help="An output folder.", metavar="DIR")],
     input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
     data: Annotated[
         str | None, typer.Option(help="Samples for a model that runs on nothing random.", metavar="DATA")
     ] = None,
@@ -345,19 +356,27 @@ def verify_command(
     with answering():
         from amcc import api
 
-        for check in api.verify(original, folder, input_shapes=input_shapes(input_shape), data=data).checks:
+        model = network(original, weights, trust_pickle)
+        for check in api.verify(model, folder, input_shapes=input_shapes(input_shape), data=data).checks:
             typer.echo(check)
 
 
 @app.command("inspect")
 def inspect_command(
-    model: Model, input_shape: InputShapes = None, lock: Locks = None, exact: Exact = False, json: Json = False
+    model: Model,
+    input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    lock: Locks = None,
+    exact: Exact = False,
+    json: Json = False,
 ) -> None:
     """Show nodes, groups of channels, and the ledger of locks with what each costs."""
     with answering():
         from amcc import api
 
-        found = api.inspect(model, input_shapes=input_shapes(input_shape), lock=lock or (), exact=exact)
+        stored = network(model, weights, trust_pickle)
+        found = api.inspect(stored, input_shapes=input_shapes(input_shape), lock=lock or (), exact=exact)
         if json:
             print_json(found)
         else:

@@ -37,11 +37,14 @@ from amcc.console import (
     Seed,
     ShipOnInterrupt,
     Threads,
+    TrustPickle,
+    Weights,
     Workers,
     answering,
     given,
     input_shapes,
     measuring,
+    network,
     print_json,
     stdout,
     watching,
@@ -74,6 +77,8 @@ def pareto_command(
     force: Force = False,
     fresh: Fresh = False,
     input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
@@ -96,7 +101,7 @@ def pareto_command(
 
         with watching(quiet) as observer:
             found = api.pareto(
-                model,
+                network(model, weights, trust_pickle),
                 budgets=budgets,
                 resource=resource,
                 data=data,

@@ -38,11 +38,14 @@ from amcc.console import (
     Round,
     Seed,
     Threads,
+    TrustPickle,
+    Weights,
     Workers,
     answering,
     given,
     input_shapes,
     measuring,
+    network,
     print_json,
     stdout,
     watching,
@@ -83,6 +86,8 @@ def search_command(
     force: Force = False,
     fresh: Fresh = False,
     input_shape: InputShapes = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
     calib_samples: CalibSamples = None,
     eval_samples: EvalSamples = None,
     threads: Threads = 0,
@@ -104,7 +109,7 @@ def search_command(
 
         with watching(quiet) as observer:
             found = api.compare(
-                model,
+                network(model, weights, trust_pickle),
                 budget=budget,
                 policies=policies or (None if compare else POLICY),
                 seeds=seeds,

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from amcc.ir import Shape
     from amcc.settings import Measuring, Tuning
 
-MODEL = "An ONNX file, or module:factory of a PyTorch network."
+MODEL = "An ONNX file, a .pt2 file, or module:factory of a PyTorch network."
 Model = Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="A state dict for what module:factory makes: .safetensors or .pt.")
+]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Read files that run code when they are read; of sources you trust.")
+]
 _BUDGET = "flops=0.5, params=150k, size=4MB, memory=20MB, latency=3ms; repeat for several."
 Budgets = Annotated[list[str], typer.Option("--budget", "-b", help=_BUDGET)]
 OptionalBudgets = Annotated[list[str] | None, typer.Option("--budget", "-b", help=_BUDGET)]
@@ -178,6 +184,15 @@ def print_json(content: Any) -> None:
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given; the others keep the defaults of the Python interface."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def network(model: str, weights: Path | None, trust_pickle: bool) -> Any:
+    """The network that the options name."""
+    if weights is None and not trust_pickle:
+        return model
+    from amcc.frontends.torch_files import Stored
+
+    return Stored(model, weights, trust_pickle)
 
 
 def measuring(provider: str, threads: int, batch: int, hook: str | None, timeout: float) -> Measuring:

@@ -68,7 +68,7 @@ class Node:
     """One operator. An optional input that is left out is the empty name, as in ONNX.
 
     Attributes:
-        source: where the node came from: the ONNX node's name, or the module path of a torch call.
+        source: where the node came from: the path of a torch submodule where that is known, else the ONNX node's name.
     """
 
     name: str

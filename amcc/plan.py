@@ -106,6 +106,21 @@ class PlanNode(Document):
     sparsity: Annotated[float, Field(ge=0, le=1)]
 
 
+class PlanWeight(Document):
+    """What a weight is known by in other exports of the network, see `amcc.passes.twins`."""
+
+    path: str
+    shape: tuple[int, ...]
+    out: Index
+
+
+class PlanInput(Document):
+    """An input that the network was analysed with; a text in the shape is a free dimension."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
 class Plan(Filed):
     """A whole plan.
 
@@ -116,6 +131,8 @@ class Plan(Filed):
         policy: which one found it.
         exact: whether groups whose units cannot go exactly were left out.
         sparsity: which weights go; left out where channels do.
+        inputs: of the network, by name, in order.
+        weights: for weights that are cut, what they are known by where their names are others.
     """
 
     FILE: ClassVar = "plan.json"
@@ -128,6 +145,8 @@ class Plan(Filed):
     policy: str
     seed: int
     exact: bool = False
+    inputs: dict[str, PlanInput] = Field(default_factory=dict)
+    weights: dict[str, PlanWeight] = Field(default_factory=dict)
     groups: tuple[PlanGroup, ...]
     nodes: tuple[PlanNode, ...] = ()
     sparsity: PlanSparsity | None = None

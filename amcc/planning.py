@@ -14,7 +14,18 @@ from amcc.passes.channels import Channels, Group, Removal
 from amcc.passes.cost import node_macs
 from amcc.passes.dims import per_sample
 from amcc.passes.sparsity import Layer, Layers, SparseCosts, layers_of
-from amcc.plan import Plan, PlanGroup, PlanLayer, PlanNode, PlanSparsity, fingerprint, packed
+from amcc.passes.twins import Twin, twin_of, twins
+from amcc.plan import (
+    Plan,
+    PlanGroup,
+    PlanInput,
+    PlanLayer,
+    PlanNode,
+    PlanSparsity,
+    PlanWeight,
+    fingerprint,
+    packed,
+)
 
 _OTHER_MODEL = "this is the plan of another model"
 
@@ -31,6 +42,7 @@ def describe(
     exact: bool = False,
 ) -> Plan:
     """The plan that says what a removal is."""
+    groups = tuple(_plan_group(group, removal.get(group.index)) for group in channels.groups)
     return Plan(
         fingerprint=fingerprint(channels.graph),
         model=model,
@@ -38,7 +50,9 @@ def describe(
         policy=policy,
         seed=seed,
         exact=exact,
-        groups=tuple(_plan_group(group, removal.get(group.index)) for group in channels.groups),
+        inputs=_plan_inputs(channels.graph),
+        weights=_plan_weights(channels.graph, {param for group in groups for param in group.slices or ()}),
+        groups=groups,
         nodes=_plan_nodes(channels.graph, shrunk),
     )
 
@@ -62,6 +76,7 @@ def describe_weights(
         policy=policy,
         seed=seed,
         exact=exact,
+        inputs=_plan_inputs(layers.graph),
         groups=(),
         nodes=nodes,
         sparsity=PlanSparsity(
@@ -117,12 +132,35 @@ def weights_of(plan: Plan, layers: Layers) -> dict[int, Array]:
         raise PlanError(str(error), hint=_OTHER_MODEL) from None
 
 
+def masks_of(plan: Plan, graph: Graph) -> dict[str, Array]:
+    """What a plan leaves of the weights of layers, by parameter; nothing where channels go.
+
+    Raises:
+        PlanError: a layer does not fit.
+    """
+    if plan.sparsity is None:
+        return {}
+    layers = planned_layers(plan.sparsity, graph)
+    return layers.masks(weights_of(plan, layers))
+
+
+def _plan_inputs(graph: Graph) -> dict[str, PlanInput]:
+    known = ((name, graph.values[name]) for name in graph.inputs)
+    return {name: PlanInput(dtype=v.dtype, shape=v.shape) for name, v in known if v.shape is not None}
+
+
+def _plan_weights(graph: Graph, cut: set[str]) -> dict[str, PlanWeight]:
+    known = ((name, twin) for name, twin in twins(graph).items() if name in cut)
+    return {name: PlanWeight(path=t.path, shape=tuple(map(int, t.shape)), out=t.out) for name, t in known}
+
+
 def removal_of(plan: Plan, channels: Channels) -> dict[int, Array]:
     """What a plan removes from an analysed graph.
 
     On a graph of the plan's own structure the unit numbers count; on any other (a PyTorch twin, with
     BatchNorm folded or not) the units are those whose indices the plan lists for parameters that
-    both have, and all of these must come out exactly as listed.
+    both have, and all of these must come out exactly as listed. A weight that has another name here is found by
+    its submodule, shape and orientation.
 
     Raises:
         PlanError: a group or a parameter does not fit.
@@ -131,9 +169,11 @@ def removal_of(plan: Plan, channels: Channels) -> dict[int, Array]:
         return _same_structure(plan, channels)
     removal: dict[int, Array] = {}
     taken: dict[int, str] = {}
+    renamed = _renamed(plan, channels.graph)
     for place, wanted in enumerate(plan.groups):
         if not wanted.removed:
             continue
+        wanted = wanted.model_copy(update={"slices": _with_names(wanted.slices or {}, renamed)})
         group, units = _find(wanted, channels, f"groups[{place}]")
         if group.index in taken:
             raise PlanError(f"'{wanted.name}' and '{taken[group.index]}' are one group here", hint=_OTHER_MODEL)
@@ -203,6 +243,28 @@ def _same_structure(plan: Plan, channels: Channels) -> dict[int, Array]:
             )
         removal[group.index] = np.array(wanted.removed, np.int64)
     return removal
+
+
+def _renamed(plan: Plan, graph: Graph) -> dict[str, tuple[str, bool]]:
+    """Of the plan's weights their names here, and whether they lie transposed."""
+    found = twins(graph)
+    renamed = {}
+    for name, known in plan.weights.items():
+        wanted = Twin(known.path, known.shape, known.out)
+        other = name if name in graph.params else twin_of(wanted, found, plan.weights)
+        if other in found:
+            renamed[name] = other, found[other].out != wanted.out
+    return renamed
+
+
+def _with_names(
+    slices: Mapping[str, Mapping[int, tuple[int, ...]]], renamed: Mapping[str, tuple[str, bool]]
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    made = {}
+    for param, axes in slices.items():
+        name, turned = renamed.get(param, (param, False))
+        made[name] = {1 - axis if turned else axis: indices for axis, indices in axes.items()}
+    return made
 
 
 def _find(wanted: PlanGroup, channels: Channels, where: str) -> tuple[Group, Array]:

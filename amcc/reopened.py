@@ -9,7 +9,9 @@ the original itself runs at some, against the original with its removed units ma
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -36,6 +38,8 @@ from amcc.synthetic import that_runs
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from amcc.frontends.load import Origin
 
 Shapes = Mapping[str, Shape]
 Place = tuple[str, int]
@@ -174,6 +178,25 @@ class Reopened:
             return onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions have no common base but this
             raise ModelError(f"ONNX Runtime refuses the original: {error}", where=str(self.file)) from None
+
+
+@contextmanager
+def original_file(file: Path | None, origin: Origin | None) -> Iterator[Path | None]:
+    """The file that sizes are free in: the user's, or for a module one made of it for a while; None where none are.
+
+    Raises:
+        ModelError: torch cannot capture the module with these sizes free.
+    """
+    if file is not None or origin is None or not origin.free:
+        yield file
+        return
+    from amcc.backends.to_onnx import write_onnx
+    from amcc.frontends.from_torch import from_torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "original.onnx"
+        write_onnx(from_torch(origin.module, origin.call, free=origin.free), path)
+        yield path
 
 
 def free_shapes(file: Path, given: Shapes) -> dict[str, Shape]:

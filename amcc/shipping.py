@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amcc.artifacts import hashes, journal_path, output_folder
 from amcc.bench import bench
@@ -18,10 +20,10 @@ from amcc.finals import recovered
 from amcc.ir import Graph
 from amcc.latency.device import device_of
 from amcc.metric import Evaluator
-from amcc.passes.channels import Removal
+from amcc.passes.channels import Channels, Removal
 from amcc.passes.rewrite import check_shapes
 from amcc.plan import Plan
-from amcc.reopened import Reopened, free_shapes, reopen, spelled, variants
+from amcc.reopened import Reopened, free_shapes, original_file, reopen, spelled, variants
 from amcc.settings import Artifact
 from amcc.shipment import Shipment, budget_lines, summarize
 from amcc.stages import Notes, described
@@ -31,6 +33,10 @@ from amcc.tuning.norms import with_room
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
+
+    from amcc.frontends.load import Origin
+    from amcc.own_class import Shrunk
 
 _BENCH_RUNS, _BENCH_SECONDS = 200, 2.0
 
@@ -45,6 +51,8 @@ class Result:
         reopened: the same with those sizes free that `input_shapes` fixed for the analysis, which is what
             `model.onnx` holds; None where it fixed none, or they could not stay free.
         removal: for a group's number, the units that went.
+        channels: the analysis of the original.
+        origin: the module that it was captured from; None for a file.
         folder: where the artifacts are; None where none were asked for.
     """
 
@@ -55,6 +63,25 @@ class Result:
     summary: Summary
     folder: Path | None
     reopened: Graph | None = None
+    channels: Channels | None = None
+    origin: Origin | None = None
+
+    @cached_property
+    def shrunk(self) -> Shrunk:
+        """The network as a PyTorch module, made when it is first asked for; see `amcc.own_class`."""
+        from amcc.own_class import shrunk_module, standalone
+
+        if self.origin is None or self.channels is None:
+            return standalone(self.graph)
+        removal = self.removal if self.plan.sparsity is None else {}
+        return shrunk_module(self.origin, self.channels, removal, self.graph)
+
+    @property
+    def module(self) -> nn.Module:
+        """A copy of the user's module, shrunk, where the class allows it, else the standalone form; trainable."""
+        from amcc.own_class import told
+
+        return told(self.shrunk) if self.origin is not None else self.shrunk.module
 
     def onnx(self) -> onnx.ModelProto:
         """The result as an ONNX model."""
@@ -117,7 +144,9 @@ def finish(shipment: Shipment) -> Result:
     summary = summarize(shipment, final, certificate, metric, timings)
     if free:
         summary = summary.model_copy(update={"free": free})
-    return Result(subject.graph, final, shipment.removal, plan, summary, None, reopened)
+    return Result(
+        subject.graph, final, shipment.removal, plan, summary, None, reopened, subject.channels, subject.origin
+    )
 
 
 def _check_memory(shipment: Shipment) -> None:
@@ -145,23 +174,31 @@ def _reopened(shipment: Shipment, plan: Plan, pure: Graph, final: Graph) -> tupl
     """What is shipped with sizes free that a number fixed for the analysis; nothing where that cannot be."""
     study = shipment.study
     subject, given, settings = study.subject, study.subject.input_shapes, study.settings
-    if subject.file is None or not given or not (settings.emit is None or "onnx" in settings.emit):
-        return None, ()
-    if not (free := free_shapes(subject.file, given)):
+    if not given or not (settings.emit is None or "onnx" in settings.emit):
         return None, ()
     why, takes = "", {name: final.shape(name) for name in given}
     found: tuple[Graph | None, tuple[FreeLine, ...]] = (None, ())
-    with study.clock.phase("sizes", "keeping sizes free"):
+
+    def told(error: Exception) -> str:
+        if not isinstance(error, AmccError):  # the fixed network is sound, whatever went wrong here
+            return f"a fault of amcc, {type(error).__name__}: {error}"
+        return f"{error.message} ({error.where})" if error.where else error.message
+
+    with study.clock.phase("sizes", "keeping sizes free"), ExitStack() as files:
+        try:
+            file = files.enter_context(original_file(subject.file, subject.origin))
+        except Exception as error:
+            study.notes.add(f"model.onnx takes {spelled(takes)} only: {told(error)}")
+            return found
+        if file is None or not (free := free_shapes(file, given)):
+            return found
         for variant in variants(given, free):
             try:
-                cut = reopen(
-                    subject.file, given, variant, plan, locked=settings.lock, exact=settings.exact, masks=plan.masks
-                )
+                how: dict[str, Any] = {"locked": settings.lock, "exact": settings.exact, "masks": plan.masks}
+                cut = reopen(file, given, variant, plan, **how)
                 found = _checked(cut, study, pure, final)
-            except AmccError as error:
-                why = why or (f"{error.message} ({error.where})" if error.where else error.message)
-            except Exception as error:  # the fixed network is sound, whatever went wrong here
-                why = why or f"a fault of amcc, {type(error).__name__}: {error}"
+            except Exception as error:
+                why = why or told(error)
             else:
                 takes = cut.inputs
                 break

@@ -12,6 +12,7 @@ import numpy as np
 
 from amcc.data import Dataset, Spec, Splits, load_data, split
 from amcc.errors import BudgetError
+from amcc.frontends.torch_files import Stored, is_torch_file
 from amcc.granularity import Granularity
 from amcc.ir import Array, Graph, Opaque, Shape
 from amcc.metric import Evaluator
@@ -27,6 +28,7 @@ from amcc.settings import GUARD_SAMPLES, Settings
 from amcc.synthetic import SAMPLES, synthetic
 
 if TYPE_CHECKING:
+    from amcc.frontends.load import Origin
     from amcc.latency.clock import Latency
     from amcc.passes.recovery import Repairer, Statistics
 
@@ -46,6 +48,7 @@ class Subject:
         input_shapes: what the user gave for dynamic dimensions of the file's inputs.
         latency: its times on a device; None where nobody asks.
         layers: what goes are weights of these; None where channels go.
+        origin: the module that it was captured from, in the process that did so.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Subject:
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     latency: Latency | None = None
     layers: Layers | None = None
+    origin: Origin | None = None
 
     @property
     def graph(self) -> Graph:
@@ -169,19 +173,36 @@ def capture(
         ModelError: it cannot be loaded, or its weights are no numbers.
         UsageError: a lock names nothing.
     """
-    from amcc.frontends.load import load
+    from amcc.frontends.load import captured
     from amcc.frontends.onnx_checks import check_numbers
 
-    graph = load(model, example_inputs=example_inputs, input_shapes=input_shapes)
+    found = captured(model, example_inputs=example_inputs, input_shapes=input_shapes)
+    graph, shapes = found.graph, input_shapes
+    if found.origin is not None:
+        shapes = {graph.inputs[i]: one_sample(graph.shape(graph.inputs[i])) for i in found.origin.free}
     check_numbers(graph, mapped=True)
     channels = analyze(graph, locked=lock, exact=exact)
-    shapes, how = dict(input_shapes or {}), Granularity.parse(granularity)
-    layers = None if how is None else layers_of(graph, how, locked=lock)
-    return Subject(model_name(model), model_file(model), model_hash(model, graph), channels, shapes, layers=layers)
+    how = Granularity.parse(granularity)
+    return Subject(
+        model_name(model),
+        model_file(model),
+        model_hash(model, graph),
+        channels,
+        dict(shapes or {}),
+        layers=None if how is None else layers_of(graph, how, locked=lock),
+        origin=found.origin,
+    )
+
+
+def one_sample(shape: Shape) -> Shape:
+    """The shape with a number for the batch."""
+    return tuple(dim if isinstance(dim, int) else 1 for dim in shape)
 
 
 def model_name(model: Any) -> str:
     """The file, `module:factory`, function or class, for people."""
+    if isinstance(model, Stored):
+        model = model.model
     if isinstance(model, str | Path):
         return Path(model).name
     return str(getattr(model, "__name__", None) or type(model).__name__)
@@ -189,7 +210,9 @@ def model_name(model: Any) -> str:
 
 def model_file(model: Any) -> Path | None:
     """The ONNX file, or None."""
-    return Path(model) if isinstance(model, str | Path) and Path(model).is_file() else None
+    if isinstance(model, str | Path) and not is_torch_file(model) and Path(model).is_file():
+        return Path(model)
+    return None
 
 
 def model_hash(model: Any, graph: Graph) -> str:

@@ -19,16 +19,16 @@ from amcc.certificate import Certificate, certify
 from amcc.data import Dataset, Spec, load_data
 from amcc.errors import InputError, VerificationError
 from amcc.frontends.from_onnx import from_onnx
-from amcc.frontends.load import load
-from amcc.ir import Array, Graph, Shape
+from amcc.frontends.load import captured
+from amcc.ir import Graph, Shape
 from amcc.passes.channels import analyze
 from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
 from amcc.passes.sparsity import Masks, zeroed
 from amcc.plan import Plan
-from amcc.planning import planned_layers, removal_of, weights_of
-from amcc.reopened import Reopened, free_shapes, reopen, spelled
-from amcc.stages import model_file
+from amcc.planning import masks_of, removal_of
+from amcc.reopened import Reopened, free_shapes, original_file, reopen, spelled
+from amcc.stages import model_file, one_sample
 from amcc.summary import Summary
 
 
@@ -65,18 +65,22 @@ def verify(
         raise InputError("no such folder", where=str(folder))
     summary, given = Summary.read(folder), Plan.read(folder)
     checks = [_check_hashes(folder, summary)]
-    graph = load(original, example_inputs=example_inputs, input_shapes=input_shapes)
+    network = captured(original, example_inputs=example_inputs, input_shapes=input_shapes)
+    graph, origin = network.graph, network.origin
     channels = analyze(graph, exact=given.exact)
-    removal, masks = removal_of(given, channels), _masks(given, graph)
+    removal, masks = removal_of(given, channels), masks_of(given, graph)
     pure = zeroed(shrink(channels, removal), masks)
     shipped = pure
     samples = None if data is None else load_data(data, graph)
     written, file = folder / "model.onnx", model_file(original)
-    free = free_shapes(written, input_shapes) if file and input_shapes and written.is_file() else None
-    if file and input_shapes and free:
-        cut = reopen(file, input_shapes, free, given, exact=given.exact, masks=masks)
-        certificate, found = _check_free(cut, from_onnx(written, input_shapes=free), summary, samples)
-        return Verified(certificate, (*checks, *found))
+    if origin is not None:
+        input_shapes = {graph.inputs[i]: one_sample(graph.shape(graph.inputs[i])) for i in origin.free}
+    with original_file(file, origin) as source:
+        free = free_shapes(written, input_shapes) if source and input_shapes and written.is_file() else None
+        if source and input_shapes and free:
+            cut = reopen(source, input_shapes, free, given, exact=given.exact, masks=masks)
+            certificate, found = _check_free(cut, from_onnx(written, input_shapes=free), summary, samples)
+            return Verified(certificate, (*checks, *found))
     if written.is_file():
         shipped = infer(from_onnx(written, input_shapes=input_shapes))
         _check_ends(pure, shipped)
@@ -129,14 +133,6 @@ def _check_ends(pure: Graph, shipped: Graph) -> None:
 def _untouched(summary: Summary) -> bool:
     """Whether the weights are to be the original's."""
     return summary.recover == "none" and not summary.tuning
-
-
-def _masks(plan: Plan, graph: Graph) -> dict[str, Array]:
-    """What a plan leaves of the parameters of layers."""
-    if plan.sparsity is None:
-        return {}
-    layers = planned_layers(plan.sparsity, graph)
-    return layers.masks(weights_of(plan, layers))
 
 
 def _check_weights(pure: Graph, shipped: Graph, masks: Masks, *, exact: bool) -> list[str]:

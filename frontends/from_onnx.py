@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,10 @@ def from_proto(model: onnx.ModelProto) -> Graph:
     graph = _Builder(model.graph, TensorReader(Path())).build(model)
     verify(graph, after="reading ONNX")
     return graph
+
+
+# Where torch's exporter notes the submodules that a node is in, as the text of a list.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class _Builder:
@@ -114,7 +119,8 @@ class _Builder:
                 name = _unique(f"{proto.name or proto.op_type}_{index}", taken | used)
             used.add(name)
             outputs = tuple(proto.output)
-            nodes.append(Node(name, proto.op_type, tuple(proto.input), outputs, attributes, domain, proto.name))
+            source = _submodule(proto) or proto.name
+            nodes.append(Node(name, proto.op_type, tuple(proto.input), outputs, attributes, domain, source))
         return nodes
 
     def _describe(self, nodes: Iterable[Node]) -> None:
@@ -127,6 +133,13 @@ class _Builder:
             for output in node.outputs:
                 if output:
                     self.values.setdefault(output, Value(output, "", None))
+
+
+def _submodule(proto: onnx.NodeProto) -> str:
+    """The path of the PyTorch submodule that a node comes from, where torch's exporter noted it."""
+    note = next((p.value for p in proto.metadata_props if p.key == _SCOPES), "")
+    scopes = re.findall(r"'([^']*)'", note)
+    return scopes[-2] if len(scopes) > 1 and not scopes[-2].startswith("_empty") else ""
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import logging
 import re
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from amcc.errors import ModelError
+from amcc.frontends.torch_call import Call, teach, tensors
+from amcc.frontends.torch_errors import failing, traced_line, uncaptured
 from amcc.frontends.torch_names import named
+from amcc.frontends.torch_parametrised import plain
 from amcc.ir import Graph
 
 if TYPE_CHECKING:
@@ -24,33 +24,39 @@ if TYPE_CHECKING:
 
 # The newest that torch's exporter translates to without conversion: GroupNormalization stays a node.
 OPSET = 21
+# What wraps a module for running it: the attribute that holds the module.
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
+Free = Mapping[int, Mapping[int, str]]
+"""Dimensions to keep free: for the number of an input, names by axis."""
 
 
 def from_torch(
-    module: nn.Module,
-    example_inputs: torch.Tensor | Sequence[Any] | Mapping[str, Any],
-    *,
-    dynamic_batch: bool = True,
+    module: nn.Module, example_inputs: Any, *, dynamic_batch: bool = True, free: Free | None = None
 ) -> Graph:
     """Capture a module as it is in evaluation mode.
 
     Parameters keep their state-dict names and shapes; one that the module holds under several names
-    has the first. BatchNorm stays a node. Nodes are called after the submodule that they come from.
+    has the first. Weights that the module computes from others (weight norm, say) are captured as the weights
+    themselves. BatchNorm stays a node. Nodes are called after the submodule that they come from. Inputs and
+    outputs are the tensors in the arguments and in what forward returns, in order.
     The module is not changed; the graph holds copies of its weights.
 
     Args:
-        example_inputs: a tensor, the positional arguments of one call, or its keyword arguments.
+        example_inputs: a tensor, the positional arguments of one call, its keyword arguments, or a `Call`.
         dynamic_batch: keep the leading dimension of the inputs open where the module allows it.
+        free: other dimensions to keep open.
 
     Raises:
-        ModelError: torch cannot capture the module, or ONNX has no operator for a call in it; names
-            the line of the module's code where known.
+        ModelError: the module fails on the example inputs, torch cannot capture it, or ONNX has no operator for a
+            call in it; names the line of the module's code where known.
     """
-    args, kwargs = _arguments(example_inputs)
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
-    with _evaluating(module), _quiet():
-        program = _captured(module, args, kwargs, dynamic_batch)
-        return _translated(program, type(module).__name__)
+    call, module = Call.of(example_inputs), plain(unwrapped(module))
+    with evaluating(module), _quiet():
+        _try_out(module, call)
+        program = _captured(module, call, dynamic_batch, free or {})
+        return _translated(program, type(module).__name__, free or {})
 
 
 def from_exported(program: ExportedProgram) -> Graph:
@@ -63,25 +69,15 @@ def from_exported(program: ExportedProgram) -> Graph:
         return _translated(program, "ExportedProgram")
 
 
-def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    import torch
-
-    def tensor(value: Any) -> Any:
-        return torch.as_tensor(value) if hasattr(value, "__array__") else value
-
-    kwargs = {name: tensor(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
-    several = given if isinstance(given, tuple | list) else () if isinstance(given, Mapping) else (given,)
-    args = tuple(map(tensor, several))
-    if not any(True for _ in _tensors((args, kwargs))):
-        raise ModelError(
-            f"the example inputs hold no tensor: {type(given).__name__}",
-            hint="pass a tensor, a tuple of the arguments of one call, or a dict of keyword arguments",
-        )
-    return args, kwargs
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module itself, where `torch.compile` or data parallelism wraps it."""
+    while (inner := _WRAPPERS.get(type(module).__name__)) and hasattr(module, inner):
+        module = getattr(module, inner)
+    return module
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode; every submodule's own mode is restored."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -105,103 +101,85 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _captured(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool) -> ExportedProgram:
-    """The exported program, with an open leading dimension if that can be."""
+def _try_out(module: nn.Module, call: Call) -> None:
+    """Run the module as it is: what fails here is no matter of capturing it."""
     import torch
 
-    def export(args: Any, kwargs: Any, shapes: Any) -> ExportedProgram:
-        with torch.no_grad():
-            return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
-
-    tensors = list(_tensors((args, kwargs)))
-    batches = {a.shape[0] for a in tensors if a.ndim}
-    if dynamic_batch and len(batches) == 1:
-        several = _doubled if batches == {1} else lambda a: a  # to torch a 1 is a constant
-        batch = torch.export.Dim("batch")
-        try:
-            given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-            shapes = _mapped(lambda a: {0: batch} if a.ndim else None, given, lambda other: None)
-            return export(_mapped(several, args), _mapped(several, kwargs), shapes)
-        except Exception:  # whatever stands in the way: a fixed batch is tried next, and its error told
-            pass
+    name = type(module).__name__
     try:
-        return export(args, kwargs, None)
+        with torch.no_grad():
+            outputs = call.on(module)
     except Exception as error:
-        raise _explained(error, type(module).__name__) from error
+        raise failing(error, name) from error
+    if not any(True for _ in tensors(outputs)):
+        raise ModelError(
+            f"{name} gives no tensor but a {type(outputs).__name__}",
+            hint="let forward return tensors, or tuples, lists, dicts or dataclasses of them",
+        )
 
 
-def _doubled(value: torch.Tensor) -> torch.Tensor:
+@contextmanager
+def _giving_tensors(module: nn.Module) -> Iterator[None]:
+    """The module with a forward that gives its tensors alone, whatever they are wrapped in."""
+    own, forward = vars(module).get("forward"), module.forward
+
+    @functools.wraps(forward)
+    def flat(*args: Any, **kwargs: Any) -> Any:
+        found = tuple(tensors(forward(*args, **kwargs)))
+        return found[0] if len(found) == 1 else found
+
+    module.forward = flat  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
+
+
+def _captured(module: nn.Module, call: Call, dynamic_batch: bool, free: Free) -> ExportedProgram:
+    """The exported program, with an open leading dimension if that can be, and all that are to be free."""
     import torch
 
-    return torch.cat([value, value]) if value.ndim else value
+    teach((call.args, call.kwargs))
+
+    def export(call: Call, shapes: Any) -> ExportedProgram:
+        with torch.no_grad(), _giving_tensors(module):
+            return torch.export.export(module, call.args, call.kwargs, dynamic_shapes=shapes)
+
+    sizes = [a.shape[0] for a in call.tensors if a.ndim]
+    if dynamic_batch and sizes and sizes[0]:
+        size, batch, shapes = sizes[0], torch.export.Dim("batch"), torch.export.ShapesCollection()
+        several = call.map(lambda a: _repeated(a, size))  # to torch a 1 is a constant
+        dims = {name: torch.export.Dim(name) for axes in free.values() for name in axes.values()}
+        for number, tensor in enumerate(several.tensors):
+            open_ = {axis: dims[name] for axis, name in free.get(number, {}).items()}
+            if tensor.ndim and tensor.shape[0] == max(size, 2):
+                open_[0] = batch
+            if open_:
+                shapes[tensor] = open_
+        try:
+            return export(several, shapes)
+        except Exception as error:  # whatever stands in the way: a fixed batch is tried next, and its error told
+            if free:
+                raise uncaptured(error, type(module).__name__) from error
+    try:
+        return export(call, None)
+    except Exception as error:
+        raise uncaptured(error, type(module).__name__) from error
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors in nested arguments."""
-    found: list[torch.Tensor] = []
-    _mapped(found.append, value)
-    yield from found
-
-
-def _mapped(
-    function: Callable[[torch.Tensor], Any], value: Any, otherwise: Callable[[Any], Any] = lambda other: other
-) -> Any:
-    """Nested arguments with a function of every tensor in its place."""
+def _repeated(tensor: torch.Tensor, batch: int) -> torch.Tensor:
+    """The tensor as one object of its own, with two samples in place of one."""
     import torch
 
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if isinstance(value, Mapping):
-        return {key: _mapped(function, item, otherwise) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        items = [_mapped(function, item, otherwise) for item in value]
-        if isinstance(value, list):
-            return items
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return otherwise(value)
+    if batch == 1 and tensor.ndim and tensor.shape[0] == 1:
+        return torch.cat([tensor, tensor])
+    return tensor.view_as(tensor)
 
 
-_ADVICE = (
-    (
-        re.compile(r"data-dependent|Eq\(u\d|UnbackedSymInt"),
-        "the code decides by the values of a tensor; use torch.where, or make the decision before the forward pass",
-    ),
-    (
-        re.compile(r"numpy\(\)|to numpy|__array__"),
-        "compute with torch inside forward, not with numpy",
-    ),
-    (re.compile(r"mark_dynamic|Constraints violated"), "give example inputs with other sizes"),
-)
-
-
-def _explained(error: Exception, name: str) -> ModelError:
-    """What torch said, at the line of the user's code that it was about."""
-    text = str(error).strip()
-    message = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    hint = next((advice for pattern, advice in _ADVICE if pattern.search(text)), None)
-    hint = hint or "check that the module runs on the example inputs"
-    return ModelError(
-        f"torch.export cannot capture {name}: {message}", where=_user_line(error.__traceback__), hint=hint
-    )
-
-
-def _user_line(trace: TracebackType | None) -> str | None:
-    """The innermost frame outside torch and amcc: `net.py:12 (if x.sum() > 0:)`."""
-    frames = [f for f in traceback.extract_tb(trace) if _is_users(f.filename)]
-    return f"{frames[-1].filename}:{frames[-1].lineno} ({(frames[-1].line or '').strip()})" if frames else None
-
-
-def _is_users(filename: str) -> bool:
-    import torch
-
-    import amcc
-
-    inside = (Path(torch.__file__).parent, *(Path(p) for p in amcc.__path__), Path(__file__).parent)
-    path = Path(filename)
-    return not filename.startswith("<") and not any(path.is_relative_to(folder.resolve()) for folder in inside)
-
-
-def _translated(program: ExportedProgram, name: str) -> Graph:
+def _translated(program: ExportedProgram, name: str, free: Free | None = None) -> Graph:
     import torch
     from onnx_ir.passes.common import NameFixPass
 
@@ -214,7 +192,7 @@ def _translated(program: ExportedProgram, name: str) -> Graph:
         raise _untranslated(error, program, name) from error
     assert onnx_program is not None
     NameFixPass()(onnx_program.model)  # a buffer called `index` and the call `aten.index` share a name
-    return named(onnx_program.model_proto, program, name)
+    return named(onnx_program.model_proto, program, name, free or {})
 
 
 # Calls that draw random numbers when their argument at this place says "training".
@@ -227,7 +205,7 @@ def _check_mode(program: ExportedProgram) -> None:
         if 0 <= place < len(node.args) and node.args[place] is True:
             raise ModelError(
                 f"{str(node.target).split('.')[1]} is called in training mode, so the outputs are random",
-                where=_traced_line(node.meta),
+                where=traced_line(node.meta),
                 hint="pass self.training to it, and export in evaluation mode",
             )
 
@@ -247,13 +225,6 @@ def _untranslated(error: Exception, program: ExportedProgram, name: str) -> Mode
     traced = (n.meta for n in program.graph.nodes if str(n.target).split(".")[1:2] and stem in n.name)
     return ModelError(
         f"ONNX has no operator for {operator[1]}, which {name} calls",
-        where=_traced_line(next(traced, {})),
+        where=traced_line(next(traced, {})),
         hint="spell it in simpler operators",
     )
-
-
-def _traced_line(meta: Mapping[str, Any]) -> str | None:
-    """The user's line that a node of the captured graph came from."""
-    frames = re.findall(r'File "([^"]+)", line (\d+)', meta.get("stack_trace") or "")
-    users = [(file, line) for file, line in frames if _is_users(file)]
-    return f"{users[-1][0]}:{users[-1][1]}" if users else None

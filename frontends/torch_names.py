@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def named(model: onnx.ModelProto, program: ExportedProgram, name: str) -> Graph:
+def named(model: onnx.ModelProto, program: ExportedProgram, name: str, free: Mapping[int, Mapping[int, str]]) -> Graph:
     """Read and clean the exporter's model, and name everything after the module.
 
     Parameters: state-dict keys. Nodes: the submodule they come from, and the call in it. Values: the
-    node that makes them. Outputs: `output`, or `output_0`, `output_1`, ... The one dynamic dimension:
-    `batch`. The graph's metadata says what of the state dict PyTorch does not train, and which of its
-    keys are the same tensor.
+    node that makes them. Outputs: `output`, or `output_0`, `output_1`, ... Dynamic dimensions: `batch`, and
+    those that `free` names, by the number of the input and the axis. The graph's metadata says what of the
+    state dict PyTorch does not train, and which of its keys are the same tensor.
     """
     calls = {node.name: _call(node) for node in model.graph.node}
-    _rename_symbols(model.graph)
+    _rename_symbols(model.graph, free)
     graph = from_proto(model)
     ties = _ties(program)
     for alias in [n for n in ties if n in graph.params]:
@@ -40,13 +40,16 @@ def named(model: onnx.ModelProto, program: ExportedProgram, name: str) -> Graph:
     return graph
 
 
-def _rename_symbols(graph: onnx.GraphProto) -> None:
-    """torch's own symbols: the leading one is the batch, and inference finds what is made of it."""
-    first = {d.dim_param for value in graph.input for d in value.type.tensor_type.shape.dim[:1]} - {""}
+def _rename_symbols(graph: onnx.GraphProto, free: Mapping[int, Mapping[int, str]]) -> None:
+    """torch's own symbols: the leading one is the batch, `free` names others; inference finds what is made of them."""
+    shapes = [value.type.tensor_type.shape.dim for value in graph.input]
+    names = {dims[0].dim_param: BATCH for dims in shapes if dims}
+    names |= {shapes[i][axis].dim_param: name for i, axes in free.items() for axis, name in axes.items()}
+    names.pop("", None)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in first:
-                dim.dim_param = BATCH
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
             elif dim.dim_param:
                 dim.ClearField("dim_param")
 

@@ -57,7 +57,7 @@ def test_same_groups_and_macs(model: Path, normalised: bool) -> None:
 def test_a_plan_goes_from_the_file_to_the_module_and_back(model: Path, normalised: bool, tmp_path: Path) -> None:
     plan = amcc.plan(model, budget="flops=0.5", **FAST)
     on_file = amcc.apply(plan, model, threads=1)
-    on_module = amcc.apply(plan, Tiny(normalised), EXAMPLE, threads=1)
+    on_module = amcc.apply(plan, lambda: (Tiny(normalised), EXAMPLE), threads=1)
     for name in ("conv1.weight", "conv2.weight", "conv3.weight", "fc.bias"):
         np.testing.assert_array_equal(on_module.graph.params[name], on_file.graph.params[name])
     assert on_module.summary.totals.macs == on_file.summary.totals.macs
