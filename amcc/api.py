@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from amcc.artifacts import check_output, output_file
 from amcc.bench import CPU, Timing, check_provider
@@ -19,6 +19,7 @@ from amcc.data import Spec
 from amcc.deadline import choose, timed
 from amcc.errors import InputError, UsageError
 from amcc.frontends.load import load
+from amcc.frontends.torch_files import Stored
 from amcc.gradual import check_training, narrowed, step_journals
 from amcc.graph_json import GraphJson, graph_json
 from amcc.guarantee import guarantee, joined, level_journals
@@ -282,13 +283,39 @@ def plan(
     return made
 
 
-@overload
-def apply(plan: str | Path | Plan, model: nn.Module, example_inputs: Any = None, **options: Any) -> nn.Module: ...
+class ApplyOptions(TypedDict, total=False):
+    """The options of `apply`, for type checkers."""
+
+    data: Spec | None
+    calib: Spec | None
+    report_data: Spec | None
+    preprocess: str | Callable[..., Any] | None
+    metric: str | Callable[..., Any] | None
+    recover: str | None
+    seed: int
+    out: str | Path | None
+    force: bool
+    emit: str | Iterable[str] | None
+    input_shapes: Mapping[str, Shape] | None
+    calib_samples: int
+    eval_samples: int
+    threads: int
+    measuring: Measuring | None
+    observer: Observer | None
 
 
 @overload
 def apply(
-    plan: str | Path | Plan, model: str | Path | Callable[[], Any], example_inputs: Any = None, **options: Any
+    plan: str | Path | Plan, model: nn.Module, example_inputs: Any = None, **options: Unpack[ApplyOptions]
+) -> nn.Module: ...
+
+
+@overload
+def apply(
+    plan: str | Path | Plan,
+    model: str | Path | Stored | Callable[[], Any],
+    example_inputs: Any = None,
+    **options: Unpack[ApplyOptions],
 ) -> Result: ...
 
 

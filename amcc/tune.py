@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from amcc.artifacts import check_output, hashes, output_folder, tuning_path
 from amcc.data import Dataset, Spec, load_data
 from amcc.errors import InputError, UsageError
 from amcc.frontends.from_onnx import from_onnx
-from amcc.frontends.load import load
+from amcc.frontends.load import Origin, captured
 from amcc.ir import Graph, Shape
 from amcc.metric import Evaluator
 from amcc.passes.channels import Channels, Removal, analyze
@@ -47,6 +47,7 @@ class _Opened:
     channels: Channels
     removal: Removal
     student: Graph
+    origin: Origin | None = None
 
     @property
     def original(self) -> Graph:
@@ -113,7 +114,8 @@ def tune(
     with joined(tuning.device) as world:
         with clock.phase("tune", "training"):
             graph, line = tuned(task, tuning, world, notes, clock.observer, keep_on_interrupt=keep_on_interrupt)
-        result = Result(opened.original, graph, opened.removal, opened.plan, opened.summary, None)
+        found = (opened.original, graph, opened.removal, opened.plan, opened.summary)
+        result = Result(*found, None, channels=opened.channels, origin=opened.origin)
         if not world.first:
             return result
     with clock.phase("report", "measuring on the report's samples"):
@@ -142,7 +144,8 @@ def _open(
     if not written.is_file():
         raise InputError("holds no model.onnx", where=str(folder), hint="compile with --emit onnx,torch")
     source = _found(folder, summary) if teacher is None else teacher
-    original = load(source, example_inputs=example_inputs, input_shapes=input_shapes)
+    network = captured(source, example_inputs=example_inputs, input_shapes=input_shapes)
+    original = network.graph
     if model_hash(source, original) != summary.inputs.get("model"):
         if teacher is None:
             hint = "give --teacher, the original network"
@@ -151,7 +154,7 @@ def _open(
     channels = analyze(original, exact=plan.exact)
     removal = removal_of(plan, channels)
     student = infer(from_onnx(written, input_shapes=input_shapes))
-    return _Opened(folder, summary, plan, channels, removal, student)
+    return _Opened(folder, summary, plan, channels, removal, student, network.origin)
 
 
 def _found(folder: Path, summary: Summary) -> Path:
@@ -241,7 +244,7 @@ def _write(
         (folder / "report.html").write_text(html(summary, records(folder / "journal.jsonl")), encoding="utf-8")
         summary.write(folder / "summary.json")
     tuning_path(target).unlink(missing_ok=True)
-    return Result(result.original, result.graph, result.removal, result.plan, summary, target, reopened)
+    return replace(result, summary=summary, folder=target, reopened=reopened)
 
 
 def _reopened(opened: _Opened, graph: Graph, input_shapes: Mapping[str, Shape] | None, notes: Notes) -> Graph | None:

@@ -175,7 +175,8 @@ def _of_layer(part: nn.Module, path: str, before: Graph, after: Graph) -> Iterat
     elif isinstance(part, nn.LayerNorm | nn.RMSNorm):
         yield "normalized_shape", shape or tuple(_turned(n, path, before, after) for n in part.normalized_shape)
     elif isinstance(part, nn.GroupNorm):
-        reader = next((n for n in after.nodes if n.source == path and "num_groups" in n.attributes), None)
+        names = {n.name for n in before.nodes if n.source == path and "num_groups" in n.attributes}
+        reader = next((n for n in after.nodes if n.name in names and "num_groups" in n.attributes), None)
         yield "num_channels", shape[0] if shape else _turned(part.num_channels, path, before, after)
         if reader is not None:
             yield "num_groups", int(str(reader.attributes["num_groups"]))
@@ -188,8 +189,8 @@ def _of_layer(part: nn.Module, path: str, before: Graph, after: Graph) -> Iterat
 
 
 def _of_recurrence(part: Any) -> Iterator[tuple[str, Any]]:
-    given, state = (getattr(part, name, None) for name in ("weight_ih_l0", "weight_hh_l0"))
-    given, state = (getattr(part, "weight_ih", given), getattr(part, "weight_hh", state))
+    cell = "" if hasattr(part, "weight_ih") else "_l0"
+    given, state = getattr(part, f"weight_ih{cell}"), getattr(part, f"weight_hh{cell}")
     gates = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}.get(getattr(part, "mode", type(part).__name__), 1)
     yield "input_size", given.shape[1]
     yield "hidden_size", state.shape[0] // gates

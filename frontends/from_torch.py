@@ -128,7 +128,7 @@ def _giving_tensors(module: nn.Module) -> Iterator[None]:
         found = tuple(tensors(forward(*args, **kwargs)))
         return found[0] if len(found) == 1 else found
 
-    module.forward = flat  # type: ignore[method-assign]
+    module.forward = flat
     try:
         yield
     finally:
@@ -150,7 +150,7 @@ def _captured(module: nn.Module, call: Call, dynamic_batch: bool, free: Free) ->
 
     sizes = [a.shape[0] for a in call.tensors if a.ndim]
     if dynamic_batch and sizes and sizes[0]:
-        size, batch, shapes = sizes[0], torch.export.Dim("batch"), torch.export.ShapesCollection()
+        size, batch, shapes = sizes[0], torch.export.Dim("batch"), torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
         several = call.map(lambda a: _repeated(a, size))  # to torch a 1 is a constant
         dims = {name: torch.export.Dim(name) for axes in free.values() for name in axes.values()}
         for number, tensor in enumerate(several.tensors):
