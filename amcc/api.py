@@ -305,7 +305,7 @@ class ApplyOptions(TypedDict, total=False):
 
 
 @overload
-def apply(
+def apply(  # type: ignore[overload-overlap]  # a module can be called too
     plan: str | Path | Plan, model: nn.Module, example_inputs: Any = None, **options: Unpack[ApplyOptions]
 ) -> nn.Module: ...
 
