@@ -45,7 +45,7 @@ def tune_command(
     metric: Metric = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Samples of a step, over all processes; 128.")] = None,
     optimiser: Annotated[str | None, typer.Option("--optimiser", help="auto, sgd, adamw, or module:function.")] = None,
-    rate: Annotated[float | None, typer.Option("--rate", help="Highest learning rate: 0.02, of adamw 0.0005.")] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Highest learning rate: 0.005, of adamw 0.0002.")] = None,
     decay: Annotated[float | None, typer.Option("--decay", help="Weight decay: 0.0001, of adamw 0.01.")] = None,
     schedule: Annotated[
         str | None, typer.Option("--schedule", help="Of the rate: cosine, constant, or module:function.")

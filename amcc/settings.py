@@ -51,7 +51,7 @@ class Measuring:
             raise UsageError(f"{self.timeout} is not above 0", where="--latency-timeout")
 
 
-OPTIMISERS = {"sgd": (0.02, 1e-4), "adamw": (5e-4, 1e-2)}
+OPTIMISERS = {"sgd": (0.005, 1e-4), "adamw": (2e-4, 1e-2)}
 """Peak learning rate and weight decay of each optimiser, unless told otherwise."""
 
 

@@ -35,7 +35,7 @@ class Case:
         train, search, report: splits of CIFAR-10.
         most: the loss allowed, in points.
         minutes: that compiling and training may take on two cores; None where nothing is said.
-        epochs: of the training.
+        epochs, rate: of the training.
     """
 
     train: str = "train"
@@ -45,13 +45,14 @@ class Case:
     most: float = 0.0
     minutes: float | None = None
     epochs: int = 12
+    rate: float = 0.005
 
 
 CASES = {
     "resnet56": Case(most=0.3, minutes=MINUTES, epochs=8),
     "plain10": Case(scale="half"),
-    "mobilenet_w050": Case(train="fit", search="holdout", report="test", epochs=20),
-    "resnet20": Case(most=0.6, epochs=20),
+    "mobilenet_w050": Case(train="fit", search="holdout", report="test", epochs=20, rate=0.01),
+    "resnet20": Case(most=0.6, epochs=20, rate=0.01),
 }
 
 
@@ -85,8 +86,9 @@ def measured(network: str, seed: int, compiling: list[str], tuning: list[str], f
         common = ["--budget", "flops=0.5", "--seed", str(seed), "-o", compiled, "--force"]
         clock.write_text(str(done(amcc("compile", model, *common, *inputs, *compiling))))
     common = ["--train", data["train"], "--teacher", model, "--report-data", data["report"], "--seed", str(seed)]
-    epochs = [] if "--epochs" in tuning else ["--epochs", str(case.epochs)]
-    seconds = done(amcc("tune", compiled, *common, *epochs, *tuning, "-o", tuned, "--force"))
+    own = {"--epochs": case.epochs, "--rate": case.rate}
+    options = [str(part) for option in own.items() if option[0] not in tuning for part in option]
+    seconds = done(amcc("tune", compiled, *common, *options, *tuning, "-o", tuned, "--force"))
     report = np.load(data["report"])
     images, labels = report["input"], report["label"]
     before, cut, after = (
@@ -103,6 +105,7 @@ def measured(network: str, seed: int, compiling: list[str], tuning: list[str], f
         "cut": percent(cut.argmax(1) == labels),
         "after": percent(after.argmax(1) == labels),
         "held_out": [line["original"], line["before"], *(epoch["metric"] for epoch in line["curve"])],
+        "rates": [epoch["rate"] for epoch in line["curve"]],
         "losses": [epoch["loss"] for epoch in line["curve"]],
         "kept": line["kept"],
         "augment": line["augment"],
