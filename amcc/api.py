@@ -381,8 +381,8 @@ def apply(
         check_output(folder, force=force)
     clock, notes = Clock(observer or Silent()), Notes()
     subject = open_subject(model, example_inputs, input_shapes, settings, clock)
-    removal = planned(given, subject)
-    study = prepare(subject, DataSpec(data, calib, report_data, preprocess), settings, clock, notes)
+    removal, sources = planned(given, subject), DataSpec(data, calib, report_data, preprocess)
+    study = prepare(subject, sources, settings, clock, notes, searching=False)
     asked = Budget.parse(given.budget)
     result = ship(Shipment(study, removal, asked, given.policy, None), folder, force=force)
     return told(result.shrunk) if is_module(model) else result

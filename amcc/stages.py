@@ -324,12 +324,16 @@ def samples_made_up(subject: Subject) -> int:
     return max(24, min(SAMPLES, _SYNTHETIC_MACS // macs))
 
 
-def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned:
-    """Find the order in which units go, by calibration or, for pure slices, by magnitude."""
+def learn(subject: Subject, calibration: Dataset, settings: Settings, *, searching: bool = True) -> Learned:
+    """Find the order in which units go, by calibration or, for pure slices, by magnitude.
+
+    Args:
+        searching: false where it is settled what goes: orders are magnitudes' then, and losses none.
+    """
     from amcc.passes.magnitude import magnitudes
 
     if subject.layers is not None:
-        return _learn_weights(subject.layers, calibration, settings)
+        return _learn_weights(subject.layers, calibration, settings, searching=searching)
     channels = subject.channels
     sizes = magnitudes(channels)
     if settings.recover == "none" and settings.search != "lagrange":
@@ -338,6 +342,9 @@ def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned
     from amcc.passes.recovery import Repairer, calibrate, rank
 
     statistics = calibrate(channels, calibration.inputs, seed=settings.seed)
+    if not searching:
+        orders = tuple(np.argsort(size, kind="stable") for size in sizes)
+        return Learned(orders, None, _arranged(sizes, orders), statistics)
     rankings = rank(channels, statistics)
     orders = tuple(ranking.order for ranking in rankings)
     losses = tuple(ranking.loss for ranking in rankings)
@@ -350,13 +357,13 @@ def learn(subject: Subject, calibration: Dataset, settings: Settings) -> Learned
     return Learned(orders, losses, _arranged(sizes, orders), statistics, repairer)
 
 
-def _learn_weights(layers: Layers, calibration: Dataset, settings: Settings) -> Learned:
+def _learn_weights(layers: Layers, calibration: Dataset, settings: Settings, *, searching: bool) -> Learned:
     from amcc.passes.sparsity import by_magnitude, choose, gather
 
     statistics = None
     if settings.recover != "none":
         statistics = gather(layers, calibration.inputs, seed=settings.seed)
-    choices = by_magnitude(layers) if statistics is None else choose(layers, statistics)
+    choices = by_magnitude(layers) if statistics is None or not searching else choose(layers, statistics)
     orders, losses, magnitudes = zip(*((c.order, c.loss, c.magnitude) for c in choices), strict=True)
     return Learned(orders, losses, magnitudes, statistics)
 

@@ -112,8 +112,13 @@ def open_subject(
     return subject
 
 
-def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, notes: Notes) -> Study:
+def prepare(
+    subject: Subject, data: DataSpec, settings: Settings, clock: Clock, notes: Notes, *, searching: bool = True
+) -> Study:
     """Load the data, measure the original, and learn in which order units go; workers start with the search.
+
+    Args:
+        searching: false where it is settled what goes.
 
     Raises:
         DataError: data that cannot be read or do not fit, or a metric that fails.
@@ -135,7 +140,7 @@ def prepare(subject: Subject, data: DataSpec, settings: Settings, clock: Clock, 
         found = measured(None)
     splits, evaluator, reporter = found
     with clock.phase("calibration", "calibrating"):
-        learned = learn(subject, splits.calibration, settings)
+        learned = learn(subject, splits.calibration, settings, searching=searching)
     return hire(Study(subject, splits, learned, evaluator, reporter, settings, notes, clock))
 
 
