@@ -77,6 +77,7 @@ def describe_weights(
         seed=seed,
         exact=exact,
         inputs=_plan_inputs(layers.graph),
+        weights=_plan_weights(layers.graph, set(masks)),
         groups=(),
         nodes=nodes,
         sparsity=PlanSparsity(
@@ -109,25 +110,29 @@ def planned_layers(sparsity: PlanSparsity, graph: Graph) -> Layers:
 
 
 def weights_of(plan: Plan, layers: Layers) -> dict[int, Array]:
-    """What a plan removes from the layers of a graph: by the parameters' names, a matrix transposed where it is there.
+    """What a plan removes from the layers of a graph, a matrix transposed where it is there.
+
+    A weight is found by its name, or else as `removal_of` finds one that has another.
 
     Raises:
         PlanError: a layer does not fit.
     """
     assert plan.sparsity is not None
     masks, by_name = plan.masks, {layer.name: layer for layer in layers.layers}
+    renamed, found = _renamed(plan, layers.graph), {}
     for place, listed in enumerate(plan.sparsity.layers):
         mask, where = masks.get(listed.param), f"sparsity.layers[{place}] '{listed.param}'"
         if listed.kept != (listed.weights if mask is None else int(mask.sum())):
             raise PlanError(f"{listed.kept} weights are kept, but not by the masks", where=where)
         if mask is None:
             continue
-        if listed.param not in by_name:
+        name, _ = renamed.get(listed.param, (listed.param, False))
+        if name not in by_name:
             raise PlanError("the model has no linear layer with this weight", where=where, hint=_OTHER_MODEL)
-        if mask.ndim == 2 and listed.outputs != by_name[listed.param].linear.output_axis:
-            masks[listed.param] = mask.T
+        turned = mask.ndim == 2 and listed.outputs != by_name[name].linear.output_axis
+        found[name] = mask.T if turned else mask
     try:
-        return layers.of_masks(masks)
+        return layers.of_masks(found)
     except ValueError as error:
         raise PlanError(str(error), hint=_OTHER_MODEL) from None
 

@@ -162,6 +162,25 @@ def test_a_plan_fits_a_twin_that_stores_a_matrix_the_other_way() -> None:
     assert np.array_equal(masks_there["conv2.weight"], plan.masks["conv2.weight"])
 
 
+def test_a_plan_fits_an_export_that_calls_a_weight_otherwise() -> None:
+    layers = made("weight")
+    plan = describe_weights(
+        layers, halves(layers, drawn(layers), 0.5), model="tiny", budget="params=0.5", policy="uniform", seed=0
+    )
+    graph, name = layers.graph, "onnx::MatMul_12"
+    turned = frozen(np.ascontiguousarray(graph.params["fc.weight"].T))
+    nodes = tuple(
+        node.replace(attributes={}, inputs=("h", name, "fc.bias"), source="/fc/Gemm") if node.op == "Gemm" else node
+        for node in graph.nodes
+    )
+    values = {n: v for n, v in graph.values.items() if n != "fc.weight"} | {name: Value(name, "float32", turned.shape)}
+    params = {n: a for n, a in graph.params.items() if n != "fc.weight"} | {name: turned}
+    twin = graph.replace(nodes=nodes, values=values, params=params)
+    verify(twin)
+    found = made("weight", twin)
+    assert np.array_equal(found.masks(weights_of(plan, found))[name], plan.masks["fc.weight"].T)
+
+
 def moments(random: np.random.Generator, size: int) -> Array:
     x = random.standard_normal((3 * size, size)) @ random.standard_normal((size, size))
     return np.asarray(x.T @ x / len(x) + 0.01 * np.eye(size))

@@ -218,6 +218,20 @@ def test_training_keeps_the_zeros(steps: int, model: Path, data: dict[str, Array
     assert amcc.verify(str(model), again.folder).certificate.passed
 
 
+def test_a_module_by_a_sparse_plan_is_of_its_own_class() -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.ReLU(), torch.nn.Linear(12, 4)).eval()
+    example = torch.zeros(1, 8)
+    options: dict[str, Any] = {"search": "uniform", "recover": "none", "threads": 1}
+    plan = amcc.plan(module, example, budget="params=0.5", granularity="weight", **options)
+    sparse = amcc.apply(plan, module)
+    assert isinstance(sparse, torch.nn.Sequential)
+    assert plan.masks.keys() == {"0.weight", "2.weight"}
+    for name, mask in plan.masks.items():
+        before, after = (part.state_dict()[name].numpy() for part in (module, sparse))
+        assert np.array_equal(after, np.where(mask, before, 0))
+
+
 def test_what_zeros_cannot_give_is_refused(model: Path, data: dict[str, Array], tmp_path: Path) -> None:
     given: dict[str, Any] = {"granularity": "weight", "data": data}
     with pytest.raises(UsageError, match="zeros do not make"):
