@@ -189,6 +189,8 @@ def _summary(
 ) -> Summary:
     """The folder's summary with what the training changed."""
     before = opened.summary
+    if before.guarantee is not None:
+        notes.add("the guarantee was shown for the weights before the training, and is gone")
     totals = before.totals
     more = {
         name: getattr(totals, name).after + count(graph) - count(opened.student)
