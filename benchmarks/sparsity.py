@@ -1,12 +1,13 @@
 """Weights set to zero, with tuning and without, against global magnitude pruning by PyTorch.
 
     python benchmarks/sparsity.py --log FILE.jsonl [NAME...] [--shares 0.4,0.2] [--ways amcc,torch] [--seeds 3]
-    python benchmarks/sparsity.py --log FILE.jsonl --ways tuned [--epochs 30]
+    python benchmarks/sparsity.py --log FILE.jsonl --folder FOLDER --ways amcc,tuned
     python benchmarks/sparsity.py --log FILE.jsonl --report
 
 The search sees one half of CIFAR-10's test pictures, recovery 5,000 training pictures without labels, tuning all
 training pictures with theirs; the numbers come from the other half, run here in ONNX Runtime. The log keeps a line
-for each run that ended; what it has is not run again. A share is of all parameters.
+for each run that ended; what it has is not run again. A folder keeps what is compiled and the checkpoints of
+trainings, so that a run that was stopped goes on. A share is of all parameters.
 
 Ways: `amcc`, its defaults with `--granularity weight`; `magnitude`, the same search without recovery; `tuned`, as
 `amcc` and then `amcc tune`; `torch`, `torch.nn.utils.prune.global_unstructured` with `L1Unstructured` over the same
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 from accuracy import outputs_of_onnx, percent
 from common import SHARED, Run, amcc, cifar, machine, summary, table
+from tuning import CASES
 
 WAYS = {
     "amcc": ["--granularity", "weight"],
@@ -84,24 +86,28 @@ def demanded(run: Run) -> float:
     return run.seconds
 
 
-def measured(key: Key, epochs: int, options: list[str], folder: Path) -> dict[str, Any]:
+def measured(key: Key, options: list[str], folder: Path) -> dict[str, Any]:
     """Compile, or prune, once; what came out."""
     network, share, way, seed = key
-    model, data, out = SHARED / "models" / f"{network}.onnx", data_of(folder), folder / "sparse.amcc"
+    model, data, case = SHARED / "models" / f"{network}.onnx", data_of(folder), CASES[network]
+    out = folder / f"{network}-{share}-{'amcc' if way == 'tuned' else way}-{seed}.amcc"
+    clock = out.with_suffix(".seconds")
     found: dict[str, Any] = {}
     if way == "torch":
         written, seconds = folder / "pruned.onnx", 0.0
         pruned_by_torch(model, share, written)
     else:
-        budget = ["--budget", f"params={share}", "--seed", str(seed), "-o", out, "--force", "--fresh"]
-        inputs = ["--data", data["search"], "--calib", data["fit"], "--report-data", data["report"]]
-        seconds = demanded(amcc("compile", model, *budget, *inputs, *WAYS[way], *options))
-        found, written = summary(out), out / "model.onnx"
+        if not clock.exists():
+            budget = ["--budget", f"params={share}", "--seed", str(seed), "-o", out, "--force"]
+            inputs = ["--data", data["search"], "--calib", data["fit"], "--report-data", data["report"]]
+            clock.write_text(str(demanded(amcc("compile", model, *budget, *inputs, *WAYS[way], *options))))
+        found, written, seconds = summary(out), out / "model.onnx", float(clock.read_text())
         if way == "tuned":
-            tuned = folder / "tuned.amcc"
-            how = ["--train", data["train"], "--epochs", str(epochs), "--seed", str(seed), "--teacher", model]
-            seconds += demanded(amcc("tune", out, *how, "-o", tuned, "--force"))
-            written = tuned / "model.onnx"
+            tuned = out.with_suffix(".tuned.amcc")
+            how = ["--train", data["train"], "--epochs", str(case.epochs), "--rate", str(case.rate)]
+            given = ["--seed", str(seed), "--teacher", model, "-o", tuned, "--force"]
+            seconds += demanded(amcc("tune", out, *how, *given))
+            found, written = summary(tuned), tuned / "model.onnx"
     report = np.load(data["report"])
     images, labels = report["input"], report["label"]
     before, after = (outputs_of_onnx(path, images).argmax(1) == labels for path in (model, written))
@@ -111,7 +117,7 @@ def measured(key: Key, epochs: int, options: list[str], folder: Path) -> dict[st
         "way": way,
         "seed": seed,
         "options": options,
-        "epochs": epochs if way == "tuned" else 0,
+        "epochs": case.epochs if way == "tuned" else 0,
         "before": percent(before),
         "after": percent(after),
         "left": nonzeros(written) / nonzeros(model),
@@ -166,19 +172,21 @@ def main() -> int:
     parser.add_argument("--ways", default="amcc,torch")
     parser.add_argument("--shares", default="0.4,0.2")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--folder", type=Path, help="for what is compiled; by default a temporary one")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--options", default="", help="more options for amcc compile")
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     ways, shares = arguments.ways.split(","), [float(text) for text in arguments.shares.split(",")]
     keys = [(n, s, w, seed) for seed in range(arguments.seeds) for n in arguments.names for s in shares for w in ways]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for key in () if arguments.report else keys:
             known = [(x["network"], x["share"], x["way"], x["seed"]) for x in lines]
             if key in known or (key[2] == "torch" and key[3]):  # nothing random in it
                 continue
-            lines.append(measured(key, arguments.epochs, arguments.options.split(), Path(folder)))
+            lines.append(measured(key, arguments.options.split(), folder))
             with arguments.log.open("a") as log:
                 log.write(json.dumps(lines[-1]) + "\n")
     found = list(rows_of(lines))
