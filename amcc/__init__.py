@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from amcc import errors
 
 if TYPE_CHECKING:
-    from amcc.api import apply, bench, compare, compile, inspect, load, pareto, plan, tune, verify
+    from amcc.api import apply, bench, compare, compile, convert, inspect, load, pareto, plan, tune, verify
     from amcc.frontends.torch_call import Call
     from amcc.settings import Measuring, Tuning
 
@@ -31,6 +31,7 @@ __all__ = [
     "bench",
     "compare",
     "compile",
+    "convert",
     "errors",
     "inspect",
     "load",

@@ -1,4 +1,4 @@
-"""What users call: compile, tune, pareto, compare, plan, apply, verify, inspect, bench, load.
+"""What users call: compile, tune, pareto, compare, plan, apply, convert, verify, inspect, bench, load.
 
 `import amcc` offers the same functions. Nothing is written unless `out` is given.
 """
@@ -15,6 +15,7 @@ from amcc.bench import CPU, Timing, check_provider
 from amcc.bench import bench as _bench
 from amcc.budget import Budget
 from amcc.compare import Compared, compare
+from amcc.conversion import Converted, convert
 from amcc.data import Spec
 from amcc.deadline import choose, timed
 from amcc.errors import InputError, UsageError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Compared",
+    "Converted",
     "Pareto",
     "Result",
     "Verified",
@@ -53,6 +55,7 @@ __all__ = [
     "bench",
     "compare",
     "compile",
+    "convert",
     "inspect",
     "load",
     "pareto",

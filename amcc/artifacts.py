@@ -15,7 +15,7 @@ from amcc.errors import OutputError, UsageError
 from amcc.usercode import is_named
 
 TIMED = ("report.html", "summary.json")
-_MARKS = ("summary.json", "plan.json", "pareto.json", "compare.json")
+_MARKS = ("summary.json", "plan.json", "pareto.json", "compare.json", "convert.json")
 _ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space or give another -o"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or give another -o"),
@@ -104,12 +104,12 @@ def tuning_path(target: Path) -> Path:
     return target.with_name(target.name + ".tuning.safetensors")
 
 
-def default_output(model: str) -> Path:
+def default_output(model: str, suffix: str = ".amcc") -> Path:
     """`model.amcc` in the working directory for `some/where/model.onnx`, `factory.amcc` for `module:factory`."""
     name = model.rpartition(":")[2] if is_named(model) else Path(model).stem
     if not name:
         raise UsageError("cannot name an output folder after this model", where=model, hint="give -o")
-    return Path(f"{name}.amcc")
+    return Path(f"{name}{suffix}")
 
 
 def hashes(folder: Path) -> dict[str, str]:

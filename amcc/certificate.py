@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 # What a network that rounds is allowed: some steps of eight bits.
-_STEPS = 5e-2
+STEPS = 5e-2
 # Operators with values in [-1, 1], and those that stay in it with one operand, or several, that are.
 _SQUASHING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Softsign"})
 _STAYING = frozenset(
@@ -113,14 +113,14 @@ def certify(
     result = Session(shrunk, outputs=watched, literal=True)
     precise = TOLERANCE.get(result.precision, 1e-4)
     ranges = {name: 1.0 for name in shrunk.outputs if _is_squashed(shrunk, name) and last_sums(shrunk, name)}
-    rounds = any("Quantize" in node.op or node.op.startswith("QLinear") for node in shrunk.nodes)
+    steps = rounds(shrunk)
 
     def expected(data: Dataset) -> list[tuple[Mapping[str, Array], Mapping[str, Array] | RunError]]:
         """What each run feeds, and what the masked original gives; an error where only the mask is to blame."""
         return [(feeds, _masked_outputs(original, channels, removal, feeds, watched, zeros)) for feeds in data.runs()]
 
     best: dict[str, float] = {}
-    for attempt in range(_TRIES if rounds else 1):
+    for attempt in range(_TRIES if steps else 1):
         try:
             runs = that_runs(channels.graph, _SAMPLES, expected, seed=seed + attempt)
         except RunError:
@@ -137,7 +137,12 @@ def certify(
             best = errors
         if max(best.values(), default=0.0) <= precise:
             break
-    return Certificate(max(best.values(), default=0.0), max(precise, _STEPS) if rounds else precise, best, seed)
+    return Certificate(max(best.values(), default=0.0), max(precise, STEPS) if steps else precise, best, seed)
+
+
+def rounds(graph: Graph) -> bool:
+    """Whether a network rounds what it computes: a difference in the last bit can become a whole step."""
+    return any("Quantize" in node.op or node.op.startswith("QLinear") for node in graph.nodes)
 
 
 def _errors(
@@ -309,4 +314,4 @@ def _one_by_one(
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*runs, strict=True), strict=True)}
 
 
-__all__ = ["Certificate", "certify", "difference", "last_sums", "with_original_weights"]
+__all__ = ["Certificate", "certify", "difference", "last_sums", "rounds", "with_original_weights"]

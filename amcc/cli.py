@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from amcc.cli_convert import convert_command
 from amcc.cli_pareto import pareto_command
 from amcc.cli_search import search_command
 from amcc.cli_tune import tune_command
@@ -200,6 +201,7 @@ def compile_command(
 app.command("tune")(tune_command)
 app.command("pareto")(pareto_command)
 app.command("search")(search_command)
+app.command("convert")(convert_command)
 
 
 @app.command("plan")

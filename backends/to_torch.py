@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from amcc.backends.torch_ops import EMITTERS, SEVERAL
-from amcc.backends.torch_ops.source import MARK, module_source
+from amcc.backends.readable import readable
+from amcc.backends.torch_ops import EMITTERS, MOVING
+from amcc.backends.torch_ops.source import module_source
 from amcc.backends.torch_ops.state import State
-from amcc.backends.torch_ops.writer import Statement, Writer
+from amcc.backends.torch_ops.writer import MARK, UNSIGNED, Statement, Writer
 from amcc.errors import OutputError
 from amcc.ir import Array, Graph, Node
 from amcc.passes.branches import DOMAIN
@@ -21,8 +22,9 @@ def write_torch(graph: Graph, folder: str | Path) -> list[Path]:
     """Write the graph as a PyTorch module and its weights.
 
     `model.py` holds `class Model(torch.nn.Module)` and `load()`, which reads `model.safetensors`
-    beside it. State-dict keys are the names of the graph's parameters; weights are trainable,
-    running statistics are buffers. The same graph gives the same bytes.
+    beside it. State-dict keys are the names of the graph's parameters, or those by which layers hold
+    them (`backends.readable`); weights are trainable, running statistics are buffers. The same graph
+    gives the same bytes.
 
     Returns:
         The files written.
@@ -31,7 +33,7 @@ def write_torch(graph: Graph, folder: str | Path) -> list[Path]:
         ModelError: an operator, or a way to use it, has no counterpart; names the node.
         OutputError: the folder cannot be written.
     """
-    source, weights = torch_source(graph)
+    source, weights = torch_source(readable(graph))
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,17 +66,22 @@ def _statement(w: Writer, node: Node) -> Statement | None:
     emitter = EMITTERS.get(node.op) if node.domain in ("", "ai.onnx") else None
     if emitter is None:
         raise w.unsupported(node, "as part of an If, Loop or Scan" if node.domain == DOMAIN else "")
-    several = node.op in SEVERAL
-    if not several and any(w.used(name) for name in node.outputs[1:]):
-        raise w.unsupported(node, f"with {len(node.outputs)} outputs")
+    if not MOVING.issuperset([node.op]) and (odd := _odd(w, node)):
+        raise w.unsupported(node, f"of {odd}")
     statement.code = emitter(w, node)
-    outputs = node.outputs if several else node.outputs[:1]
-    if not several and MARK.fullmatch(statement.code):
-        w.aliases[outputs[0]] = statement.code
+    if not statement.several and any(w.used(name) for name in node.outputs[1:]):
+        raise w.unsupported(node, f"with {len(node.outputs)} outputs")
+    if not statement.several and MARK.fullmatch(statement.code):
+        w.aliases[node.outputs[0]] = statement.code
         return None
+    outputs = [*node.outputs, *[""] * (statement.several - len(node.outputs))][: statement.several or 1]
     statement.targets = tuple(w.value(name) if name else "_" for name in outputs)
-    statement.unpacked = several
     return statement
+
+
+def _odd(w: Writer, node: Node) -> str:
+    """The element type of an input that PyTorch does not compute with."""
+    return next((v.dtype for v in map(w.graph.values.get, filter(None, node.inputs)) if v and v.dtype in UNSIGNED), "")
 
 
 def _result(w: Writer) -> Statement:

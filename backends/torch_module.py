@@ -1,4 +1,4 @@
-"""A graph as a PyTorch module in memory, to be differentiated."""
+"""A graph as a PyTorch module in memory: to be differentiated, trained, traced."""
 
 from __future__ import annotations
 
@@ -24,11 +24,43 @@ def torch_module(graph: Graph) -> tuple[nn.Module, dict[str, str]]:
     Raises:
         ModelError: an operator, or a way to use it, has no counterpart in PyTorch; names the node.
     """
-    import torch
+    module, _, held = written(graph)
+    return module, held
+
+
+def written(graph: Graph) -> tuple[nn.Module, dict[str, Any], dict[str, str]]:
+    """As `torch_module`, with all names of the written file in between, its text under `__source__`."""
 
     source, arrays = torch_source(graph)
-    names: dict[str, Any] = {"__name__": "amcc.written", "__file__": "model.py"}
+    names: dict[str, Any] = {"__name__": "amcc.written", "__file__": "model.py", "__source__": source}
     exec(compile(source, "model.py", "exec"), names)
     module: nn.Module = names["Model"]()
-    module.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in arrays.items()})
-    return module.eval(), {name: key for name, key in keys(graph.params).items() if key in arrays}
+    module.load_state_dict({key: tensor(array) for key, array in arrays.items()})
+    held = {name: key for name, key in keys(graph.params).items() if key in arrays}
+    return module.eval(), names, held
+
+
+def tensor(array: Any) -> Any:
+    """A copy of an array as a tensor, bfloat16 too; of a list, a list."""
+    import numpy as np
+    import torch
+
+    if array is None or isinstance(array, list):
+        return array and [tensor(part) for part in array]
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.ascontiguousarray(array).view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
+def array(value: Any) -> Any:
+    """A tensor as an array, bfloat16 too; of a list, a list."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return [array(part) for part in value] if isinstance(value, list | tuple) else value
+    value = value.detach().cpu()
+    if value.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return value.numpy()

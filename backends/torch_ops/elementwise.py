@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-from amcc.backends.torch_ops.writer import Emitter, Table, Writer, call
+from amcc.backends.torch_ops.writer import UNSIGNED, Emitter, Table, Writer, call
 from amcc.ir import Node
 
 UNARY = {
@@ -25,6 +25,7 @@ UNARY = {
     "HardSwish": "F.hardswish({x})",
     "Identity": "{x}",
     "IsNaN": "{x}.isnan()",
+    "Det": "torch.linalg.det({x})",
     "Log": "{x}.log()",
     "Mish": "F.mish({x})",
     "Neg": "-{x}",
@@ -49,42 +50,68 @@ INFIX = {
     "BitwiseAnd": "&",
     "BitwiseOr": "|",
     "BitwiseXor": "^",
-    "Equal": "==",
-    "Greater": ">",
-    "GreaterOrEqual": ">=",
-    "Less": "<",
-    "LessOrEqual": "<=",
     "Mul": "*",
     "Or": "|",
     "Sub": "-",
     "Xor": "^",
 }
 
+COMPARISONS = {"Greater": ">", "GreaterOrEqual": ">=", "Less": "<", "LessOrEqual": "<="}
+
+# The same for all integers of as many bits.
+_MODULAR = frozenset({"Add", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Mul", "Sub"})
+
+# What takes unsigned integers of 16 bits and more.
+WIDENED = frozenset("Abs BitShift BitwiseNot Clip Div Max Min Mod Pow Sign".split()) | {*INFIX, *COMPARISONS}
+
 
 def _template(text: str) -> Emitter:
-    return lambda w, node: text.format(x=w.tensor(node, 0))
+    return lambda w, node: _back(w, node, text.format(x=_wide(w, node, 0)))
 
 
 def _infix(sign: str) -> Emitter:
-    return lambda w, node: f"{w.operand(node, 0)} {sign} {w.operand(node, 1)}"
+    return lambda w, node: _back(w, node, f"{_wide(w, node, 0)} {sign} {_wide(w, node, 1)}")
+
+
+def _comparison(sign: str) -> Emitter:
+    return lambda w, node: f"{_wide(w, node, 0)} {sign} {_wide(w, node, 1)}"
+
+
+def _wide(w: Writer, node: Node, index: int, *, plain: bool = False) -> str:
+    """An operand; unsigned integers of 16 bits and more as int64, with which PyTorch computes.
+
+    Args:
+        plain: a tensor even if it is a number.
+    """
+    if w.dtype(node, index) not in UNSIGNED:
+        return w.tensor(node, index) if plain else w.operand(node, index)
+    if w.dtype(node, index) == "uint64" and node.op not in _MODULAR:
+        raise w.unsupported(node, "of uint64")
+    return (None if plain else w.number(node, index)) or f"{w.tensor(node, index)}.to(torch.int64)"
+
+
+def _back(w: Writer, node: Node, code: str) -> str:
+    """A result of `_wide` operands in its own type."""
+    return f"({code}).to({w.torch_dtype(w.dtype(node))})" if w.dtype(node) in UNSIGNED else code
 
 
 def _div(w: Writer, node: Node) -> str:
     """Integer division goes towards zero."""
     if w.dtype(node)[:3] in ("int", "uin"):
-        return f'torch.div({w.tensor(node, 0)}, {w.operand(node, 1)}, rounding_mode="trunc")'
+        code = f'torch.div({_wide(w, node, 0, plain=True)}, {_wide(w, node, 1)}, rounding_mode="trunc")'
+        return _back(w, node, code)
     return f"{w.operand(node, 0)} / {w.operand(node, 1)}"
 
 
 def _mod(w: Writer, node: Node) -> str:
     function = "torch.fmod" if w.flag(node, "fmod", 0) else "torch.remainder"
-    return call(function, w.tensor(node, 0), w.operand(node, 1))
+    return _back(w, node, call(function, _wide(w, node, 0, plain=True), _wide(w, node, 1)))
 
 
 def _pow(w: Writer, node: Node) -> str:
     """The result has the type of the base."""
-    power = f"torch.pow({w.operand(node, 0)}, {w.operand(node, 1)})"
-    same = w.dtype(node, 0) == w.dtype(node, 1)
+    power = f"torch.pow({_wide(w, node, 0)}, {_wide(w, node, 1)})"
+    same = w.dtype(node, 0) == w.dtype(node, 1) and w.dtype(node, 0) not in UNSIGNED
     return power if same else f"{power}.to({w.torch_dtype(w.dtype(node, 0))})"
 
 
@@ -94,9 +121,12 @@ def _extreme(pairwise: str, bound: str) -> Emitter:
     def emit(w: Writer, node: Node) -> str:
         numbers = [w.number(node, i) for i in range(len(node.inputs))]
         if len(numbers) == 2 and (numbers[0] is None) != (numbers[1] is None):
-            x = w.tensor(node, int(numbers[0] is not None))
-            return f"{x}.clamp({bound}={numbers[0] or numbers[1]})"
-        return reduce(lambda a, b: f"torch.{pairwise}({a}, {b})", _tensors(w, node))
+            x = _wide(w, node, int(numbers[0] is not None), plain=True)
+            return _back(w, node, f"{x}.clamp({bound}={numbers[0] or numbers[1]})")
+        if len(node.inputs) == 1:
+            return w.tensor(node, 0)
+        tensors = [_wide(w, node, i, plain=True) for i in range(len(node.inputs))]
+        return _back(w, node, reduce(lambda a, b: f"torch.{pairwise}({a}, {b})", tensors))
 
     return emit
 
@@ -115,14 +145,14 @@ def _mean(w: Writer, node: Node) -> str:
 
 def _clip(w: Writer, node: Node) -> str:
     """Two numbers or two tensors: `clamp` takes no mixture."""
-    x = w.tensor(node, 0)
+    x = _wide(w, node, 0, plain=True)
     bounds: dict[str, str | None] = {name: w.real(node, name, 0) for name in ("min", "max") if name in node.attributes}
     given = {name: index for index, name in enumerate(("min", "max"), start=1) if node.input(index)}
     if given:
         bounds = {name: w.number(node, index) for name, index in given.items()}
     if None in bounds.values():
-        bounds = {name: w.tensor(node, index) for name, index in given.items()}
-    return call(f"{x}.clamp", **bounds) if bounds else x
+        bounds = {name: _wide(w, node, index, plain=True) for name, index in given.items()}
+    return _back(w, node, call(f"{x}.clamp", **bounds)) if bounds else w.tensor(node, 0)
 
 
 def _rectifier(function: str, default: float, *more: str) -> Emitter:
@@ -169,14 +199,15 @@ def _where(w: Writer, node: Node) -> str:
 
 def _bit_shift(w: Writer, node: Node) -> str:
     sign = "<<" if w.text(node, "direction", "LEFT") == "LEFT" else ">>"
-    return f"{w.operand(node, 0)} {sign} {w.operand(node, 1)}"
+    return _back(w, node, f"{_wide(w, node, 0)} {sign} {_wide(w, node, 1)}")
+
+
+def _bit_cast(w: Writer, node: Node) -> str:
+    return f"{w.tensor(node, 0)}.view({w.asked_dtype(node, 'to')})"
 
 
 def _cast(w: Writer, node: Node) -> str:
-    from amcc.passes.protos import dtype_name
-
-    dtype = w.torch_dtype(dtype_name(w.integer(node, "to", 0)))
-    return f"{w.tensor(node, 0)}.to({dtype})"
+    return f"{w.tensor(node, 0)}.to({w.asked_dtype(node, 'to')})"
 
 
 def _cast_like(w: Writer, node: Node) -> str:
@@ -186,8 +217,20 @@ def _cast_like(w: Writer, node: Node) -> str:
 
 def _dropout(w: Writer, node: Node) -> str:
     """Active in training, as in the source."""
+    mode = w.constant(node, 2)
+    if node.input(2) and (mode is None or mode.any()):
+        raise w.unsupported(node, "in training mode, or in one that is computed,")
     ratio = w.operand(node, 1) if node.input(1) else w.real(node, "ratio", 0.5)
-    return f"F.dropout({w.tensor(node, 0)}, {ratio}, self.training)"
+    ratio = ratio if w.number(node, 1) or not node.input(1) else f"float({ratio})"
+    x = w.tensor(node, 0)
+    y = f"F.dropout({x}, {ratio}, self.training)"
+    if len(node.outputs) > 1 and w.used(node.outputs[1]):
+        return w.several(node, f"({y}, torch.ones_like({x}, dtype=torch.bool))", 2)
+    return y
+
+
+def _swiglu(w: Writer, node: Node) -> str:
+    return f"{_swish(w, node)} * {w.tensor(node, 1)}"
 
 
 def _is_inf(w: Writer, node: Node) -> str:
@@ -201,6 +244,8 @@ def _is_inf(w: Writer, node: Node) -> str:
 EMITTERS: Table = {
     **{op: _template(text) for op, text in UNARY.items()},
     **{op: _infix(sign) for op, sign in INFIX.items()},
+    **{op: _comparison(sign) for op, sign in COMPARISONS.items()},
+    "BitCast": _bit_cast,
     "BitShift": _bit_shift,
     "Cast": _cast,
     "CastLike": _cast_like,
@@ -208,6 +253,7 @@ EMITTERS: Table = {
     "Clip": _clip,
     "Div": _div,
     "Dropout": _dropout,
+    "Equal": lambda w, node: f"{w.operand(node, 0)} == {w.operand(node, 1)}",
     "Elu": _rectifier("F.elu", 1.0),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
@@ -221,6 +267,7 @@ EMITTERS: Table = {
     "Selu": _selu,
     "Shrink": _shrink,
     "Sum": _sum,
+    "SwiGLU": _swiglu,
     "Swish": _swish,
     "ThresholdedRelu": _rectifier("F.threshold", 1.0, "0.0"),
     "Where": _where,

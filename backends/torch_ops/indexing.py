@@ -38,9 +38,12 @@ def _gather_elements(w: Writer, node: Node) -> str:
 
 
 def _gather_nd(w: Writer, node: Node) -> str:
-    if w.integer(node, "batch_dims", 0):
-        raise w.unsupported(node, "with batch_dims")
+    if batch := w.integer(node, "batch_dims", 0):
+        return f"{w.helper('gather_nd')}({w.tensor(node, 0)}, {w.tensor(node, 1)}, {batch})"
     return f"{w.tensor(node, 0)}[tuple({w.tensor(node, 1)}.unbind(-1))]"
+
+
+_REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
 def _scatter_elements(w: Writer, node: Node) -> str:
@@ -48,19 +51,26 @@ def _scatter_elements(w: Writer, node: Node) -> str:
     x, update, reduction = w.tensor(node, 0), w.tensor(node, 2), w.text(node, "reduction", "none")
     if reduction == "none":
         return f"{x}.scatter({axis}, {index}, {update})"
-    names = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
-    if reduction not in names:
+    if reduction not in _REDUCTIONS:
         raise w.unsupported(node, f"with reduction {quoted(reduction)}")
-    return f'{x}.scatter_reduce({axis}, {index}, {update}, "{names[reduction]}")'
+    return f'{x}.scatter_reduce({axis}, {index}, {update}, "{_REDUCTIONS[reduction]}")'
 
 
 def _scatter_nd(w: Writer, node: Node) -> str:
+    x, index, updates = (w.tensor(node, i) for i in range(3))
     reduction = w.text(node, "reduction", "none")
-    if reduction not in ("none", "add"):
+    if reduction in ("none", "add"):
+        accumulate = ", accumulate=True" if reduction == "add" else ""
+        return f"{x}.index_put(tuple({index}.unbind(-1)), {updates}{accumulate})"
+    if reduction not in _REDUCTIONS:
         raise w.unsupported(node, f"with reduction {quoted(reduction)}")
-    index = f"tuple({w.tensor(node, 1)}.unbind(-1))"
-    accumulate = ", accumulate=True" if reduction == "add" else ""
-    return f"{w.tensor(node, 0)}.index_put({index}, {w.tensor(node, 2)}{accumulate})"
+    return f"{w.helper('scatter_nd')}({x}, {index}, {updates}, {quoted(_REDUCTIONS[reduction])})"
+
+
+def _tensor_scatter(w: Writer, node: Node) -> str:
+    start, axis = w.optional(node, 2) or "None", str(w.integer(node, "axis", -2))
+    circular = str(w.text(node, "mode", "linear") == "circular")
+    return call(w.helper("tensor_scatter"), w.tensor(node, 0), w.tensor(node, 1), start, axis, circular)
 
 
 def _shape(w: Writer, node: Node) -> str:
@@ -95,45 +105,44 @@ def _einsum(w: Writer, node: Node) -> str:
 
 
 def _top_k(w: Writer, node: Node) -> str:
-    k = w.constant(node, 1)
-    count = str(int(k.reshape(-1)[0])) if k is not None else f"{w.tensor(node, 1)}.item()"
-    if "k" in node.attributes:
-        count = str(w.integer(node, "k", 1))
-    options = {name: None if w.flag(node, name, 1) else "False" for name in ("largest", "sorted")}
-    return call(f"{w.tensor(node, 0)}.topk", count, str(w.integer(node, "axis", -1)), **options)
+    """By a stable sort: of equal elements, the first come first."""
+    count = str(w.integer(node, "k", 1)) if "k" in node.attributes else w.size(node, 1) or "1"
+    axis, largest = str(w.integer(node, "axis", -1)), str(w.flag(node, "largest", 1))
+    return w.several(node, call(w.helper("top_k"), w.tensor(node, 0), count, axis, largest), 2)
 
 
 def _cumulative(w: Writer, node: Node) -> str:
-    x, axis = w.tensor(node, 0), w.constant(node, 1)
-    if axis is None:
-        raise w.unsupported(node, "with an axis computed at run time")
-    along = int(axis.reshape(-1)[0])
-    flip = f".flip({along})" if w.flag(node, "reverse", 0) else ""
-    total = f"{x}{flip}.cumsum({along}){flip}"
-    return f"{total} - {x}" if w.flag(node, "exclusive", 0) else total
+    x, axis, product = w.tensor(node, 0), w.size(node, 1) or "0", node.op == "CumProd"
+    exclusive, reverse = w.flag(node, "exclusive", 0), w.flag(node, "reverse", 0)
+    if exclusive or reverse or w.dtype(node) in ("int32", "int16", "int8", "uint8"):
+        return call(w.helper("cumulative"), x, axis, str(product), str(exclusive), str(reverse))
+    return f"{x}.{'cumprod' if product else 'cumsum'}({axis})"
 
 
 def _trilu(w: Writer, node: Node) -> str:
-    k = w.constant(node, 1)
-    if node.input(1) and k is None:
-        raise w.unsupported(node, "with a diagonal computed at run time")
     part = "triu" if w.flag(node, "upper", 1) else "tril"
-    return f"{w.tensor(node, 0)}.{part}({int(k.reshape(-1)[0]) if k is not None else 0})"
+    return f"{w.tensor(node, 0)}.{part}({w.size(node, 1) or 0})"
 
 
 def _one_hot(w: Writer, node: Node) -> str:
-    depth = w.constant(node, 1)
-    if depth is None:
-        raise w.unsupported(node, "with a depth computed at run time")
-    arguments = [w.tensor(node, 0), str(int(depth.reshape(-1)[0])), w.tensor(node, 2)]
+    arguments = [w.tensor(node, 0), w.size(node, 1) or "1", w.tensor(node, 2)]
     return call(w.helper("one_hot"), *arguments, str(w.integer(node, "axis", -1)))
 
 
-# Their outputs are taken from a tuple.
-SEVERAL = frozenset({"TopK"})
+def _compress(w: Writer, node: Node) -> str:
+    axis = str(node.attributes.get("axis", None))
+    return call(w.helper("compress"), w.tensor(node, 0), w.tensor(node, 1), axis)
+
+
+def _unique(w: Writer, node: Node) -> str:
+    axis, ordered = str(node.attributes.get("axis", None)), str(w.flag(node, "sorted", 1))
+    return w.several(node, call(w.helper("unique"), w.tensor(node, 0), axis, ordered), 4)
+
 
 EMITTERS: Table = {
+    "Compress": _compress,
     "ConstantOfShape": _constant_of_shape,
+    "CumProd": _cumulative,
     "CumSum": _cumulative,
     "Einsum": _einsum,
     "Gather": _gather,
@@ -142,10 +151,13 @@ EMITTERS: Table = {
     "NonZero": lambda w, node: f"{w.tensor(node, 0)}.nonzero().T",
     "OneHot": _one_hot,
     "Range": _arange,
+    "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
     "Shape": _shape,
     "Size": _size,
+    "TensorScatter": _tensor_scatter,
     "TopK": _top_k,
     "Trilu": _trilu,
+    "Unique": _unique,
 }

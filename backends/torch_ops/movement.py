@@ -32,15 +32,14 @@ def _concat(w: Writer, node: Node) -> str:
 
 def _split(w: Writer, node: Node) -> str:
     axis, count = w.integer(node, "axis", 0), len(node.outputs)
-    sizes = w.ints(node, "split", 1)
+    w.current.several = count
     x, size = w.tensor(node, 0), w.shape(node)[axis]
-    if sizes is None and not isinstance(size, int):
+    if (parts := w.listed(node, "split", 1)) is not None:
+        return f"{x}.split({parts}, dim={axis})"
+    if not isinstance(size, int):
         raise w.unsupported(node, "into equal parts of an axis of unknown size")
-    if sizes is None:
-        whole = int(size)
-        part = -(-whole // count)
-        sizes = [min(part, whole - part * i) for i in range(count)]
-    return f"{x}.split({nested(np.array(sizes))}, dim={axis})"
+    part = -(-size // count)
+    return f"{x}.split({nested(np.array([min(part, size - part * i) for i in range(count)]))}, dim={axis})"
 
 
 def _slice(w: Writer, node: Node) -> str:
@@ -68,6 +67,8 @@ def _slice(w: Writer, node: Node) -> str:
 
 def _pad(w: Writer, node: Node) -> str:
     mode = w.text(node, "mode", "constant")
+    if any(node.input(i) and w.constant(node, i) is None for i in (1, 2, 3)):
+        return _computed_pad(w, node, mode)
     pads, rank = w.ints(node, "pads", 1) or [], w.rank(node)
     axes = [a % rank for a in w.ints(node, "axes", 3) or range(rank)]
     sides = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
@@ -77,7 +78,7 @@ def _pad(w: Writer, node: Node) -> str:
         first = next((a for a in range(rank) if begin[a] or end[a]), rank)
         value = w.real(node, "value", 0.0) if "value" in node.attributes else _pad_value(w, node)
         return padded(x, begin[first:], end[first:], "" if float(value) == 0 else value)
-    kind = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}.get(mode)
+    kind = _MODES.get(mode)
     if kind is None:
         raise w.unsupported(node, f"in mode {quoted(mode)}")
     if rank in (3, 4, 5) and min(*begin, *end) >= 0 and not any((*begin[:2], *end[:2])):
@@ -89,13 +90,25 @@ def _pad(w: Writer, node: Node) -> str:
     return x
 
 
+_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+def _computed_pad(w: Writer, node: Node, mode: str) -> str:
+    if mode not in _MODES:
+        raise w.unsupported(node, f"in mode {quoted(mode)}")
+    return call(
+        w.helper("pad"),
+        w.tensor(node, 0),
+        w.tensor(node, 1),
+        axes=w.optional(node, 3),
+        mode=None if mode == "constant" else quoted(_MODES[mode]),
+        value=w.size(node, 2, "float"),
+    )
+
+
 def _pad_value(w: Writer, node: Node) -> str:
-    if not node.input(2):
-        return "0"
     array = w.constant(node, 2)
-    if array is None:
-        raise w.unsupported(node, "with a value computed at run time")
-    return number(array.reshape(-1)[0])
+    return "0" if array is None else number(array.reshape(-1)[0])
 
 
 def _transpose(w: Writer, node: Node) -> str:
@@ -128,10 +141,15 @@ def _reshape(w: Writer, node: Node) -> str:
     elif out is not None:
         parts = _target(x, dims, out)
     if parts is None:
-        return f"{x}.reshape({w.tensor(node, 1)}.tolist())"
+        return _computed_reshape(w, node)
     if len(parts) == 2 and parts[0] == f"{x}.shape[0]" and dims is not None and len(dims) > 1:
         return f"{x}.flatten(1)"
     return f"{x}.reshape({', '.join(parts)})" if parts else f"{x}.reshape(())"
+
+
+def _computed_reshape(w: Writer, node: Node) -> str:
+    x, shape = w.tensor(node, 0), w.tensor(node, 1)
+    return f"{x}.reshape({shape}.tolist())" if w.flag(node, "allowzero", 0) else f"{w.helper('reshape')}({x}, {shape})"
 
 
 def _target(x: str, dims: Shape | None, out: Shape) -> list[str] | None:
@@ -149,15 +167,18 @@ def _target(x: str, dims: Shape | None, out: Shape) -> list[str] | None:
 
 
 def _squeeze(w: Writer, node: Node) -> str:
+    x = w.tensor(node, 0)
+    if node.input(1) and w.constant(node, 1) is None:
+        return f"{x}.squeeze(tuple({w.tensor(node, 1)}.tolist()))"
     axes = w.ints(node, "axes", 1)
     if axes is None:
-        return f"{w.tensor(node, 0)}.squeeze()"
-    if not axes:
-        return w.tensor(node, 0)
-    return f"{w.tensor(node, 0)}.squeeze({axes[0] if len(axes) == 1 else spelled(axes)})"
+        return f"{x}.squeeze()"
+    return f"{x}.squeeze({axes[0] if len(axes) == 1 else spelled(axes)})" if axes else x
 
 
 def _unsqueeze(w: Writer, node: Node) -> str:
+    if node.input(1) and w.constant(node, 1) is None:
+        return f"{w.helper('unsqueeze')}({w.tensor(node, 0)}, {w.tensor(node, 1)}.tolist())"
     axes = w.ints(node, "axes", 1) or []
     rank = w.rank(node) + len(axes)
     return w.tensor(node, 0) + "".join(f".unsqueeze({axis})" for axis in sorted(a % rank for a in axes))
@@ -191,16 +212,31 @@ def _space_to_depth(w: Writer, node: Node) -> str:
     return f"{w.helper('space_to_depth')}({w.tensor(node, 0)}, {w.integer(node, 'blocksize', 1)})"
 
 
-# Their outputs are taken from a tuple.
-SEVERAL = frozenset({"Split"})
+def _center_crop_pad(w: Writer, node: Node) -> str:
+    axes = w.listed(node, "axes", 9) or f"range({w.rank(node)})"
+    return call(w.helper("center_crop_pad"), w.tensor(node, 0), sizes(w, node, 1), axes)
+
+
+def _reverse_sequence(w: Writer, node: Node) -> str:
+    axes = [str(w.integer(node, name, default)) for name, default in (("batch_axis", 1), ("time_axis", 0))]
+    return call(w.helper("reverse_sequence"), w.tensor(node, 0), w.tensor(node, 1), *axes)
+
+
+def _eye_like(w: Writer, node: Node) -> str:
+    dtype = w.asked_dtype(node, "dtype", w.dtype(node))
+    return call(w.helper("eye_like"), w.tensor(node, 0), str(w.integer(node, "k", 0)), dtype)
+
 
 EMITTERS: Table = {
+    "CenterCropPad": _center_crop_pad,
     "Concat": _concat,
     "DepthToSpace": _depth_to_space,
+    "EyeLike": _eye_like,
     "Expand": _expand,
     "Flatten": _flatten,
     "Pad": _pad,
     "Reshape": _reshape,
+    "ReverseSequence": _reverse_sequence,
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,
     "Split": _split,

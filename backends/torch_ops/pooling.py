@@ -1,8 +1,9 @@
-"""Pooling and reductions."""
+"""Pooling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from amcc.backends.torch_ops.window import Window, padded, window
 from amcc.backends.torch_ops.writer import Emitter, Table, Writer, call, compact, spelled
@@ -38,16 +39,21 @@ def _fits(window_: Window) -> bool:
 
 
 def _max_pool(w: Writer, node: Node) -> str:
-    if len(node.outputs) > 1 and w.used(node.outputs[1]):
-        raise w.unsupported(node, "with indices")
     window_, count = _window(w, node)
-    x, ceil = w.tensor(node, 0), w.flag(node, "ceil_mode", 0)
+    x, ceil, dtype = w.tensor(node, 0), w.flag(node, "ceil_mode", 0), w.dtype(node)
+    indices = len(node.outputs) > 1 and w.used(node.outputs[1])
+    x = x if dtype[0] in "fb" else f"{x}.float()"
+    if indices:
+        window_ = _complete(w, node, window_) if ceil else window_
+        sides = [spelled(s) for s in (window_.kernel, window_.strides, window_.dilations, window_.begin, window_.end)]
+        columns = str(w.flag(node, "storage_order", 0))
+        return w.several(node, call(w.helper("max_pool_indices"), f"F.max_pool{count}d", x, *sides, columns), 2)
     if not _fits(window_):
         window_ = _complete(w, node, window_) if ceil else window_
-        lowest = 'float("-inf")' if w.dtype(node)[0] in "fb" else f"torch.iinfo({x}.dtype).min"
-        x = padded(x, window_.begin, window_.end, lowest)
+        x = padded(x, window_.begin, window_.end, 'float("-inf")')
         ceil = False
-    return _pool(f"F.max_pool{count}d", x, window_, {"ceil_mode": "True" if ceil else None})
+    code = _pool(f"F.max_pool{count}d", x, window_, {"ceil_mode": "True" if ceil else None})
+    return code if dtype[0] in "fb" else f"{code}.to({w.torch_dtype(dtype)})"
 
 
 def _pool(function: str, x: str, window_: Window, options: dict[str, str | None]) -> str:
@@ -72,28 +78,49 @@ def _average_pool(w: Writer, node: Node) -> str:
         bare = Window(window_.kernel, window_.strides, window_.dilations, (0,) * count, (0,) * count)
         return _pool(f"F.avg_pool{count}d", padded(x, window_.begin, window_.end), bare, {})
     whole = _complete(w, node, window_) if ceil else window_
-    return call(
-        w.helper("average_pool"),
-        x,
-        spelled(window_.kernel),
-        spelled(window_.strides),
-        spelled(window_.dilations),
-        *(spelled(side) for side in (whole.begin, whole.end)),
-        spelled(window_.end) if include else "None",
-    )
+    return _mean(w, x, whole, window_.end if include else None)
 
 
 def _lp_pool(w: Writer, node: Node) -> str:
     window_, count = _window(w, node)
-    if w.flag(node, "ceil_mode", 0) or set(window_.dilations) > {1}:
-        raise w.unsupported(node, "with ceil_mode or dilations")
     p = w.integer(node, "p", 2)
-    x = padded(f"{w.tensor(node, 0)}.abs().pow({p})", window_.begin, window_.end)
-    bare = Window(window_.kernel, window_.strides, window_.dilations, (0,) * count, (0,) * count)
-    size = 1
-    for k in window_.kernel:
-        size *= k
-    return f"({_pool(f'F.avg_pool{count}d', x, bare, {})} * {size}).pow({1 / p!r})"
+    x, size = f"{w.tensor(node, 0)}.abs().pow({p})", prod(window_.kernel)
+    if w.flag(node, "ceil_mode", 0) or set(window_.dilations) > {1}:
+        whole = _complete(w, node, window_) if w.flag(node, "ceil_mode", 0) else window_
+        mean = _mean(w, x, whole, whole.end)
+    else:
+        bare = Window(window_.kernel, window_.strides, window_.dilations, (0,) * count, (0,) * count)
+        mean = _pool(f"F.avg_pool{count}d", padded(x, window_.begin, window_.end), bare, {})
+    return f"({mean} * {size}).pow({1 / p!r})"
+
+
+def _mean(w: Writer, x: str, window_: Window, counted: Sequence[int] | None) -> str:
+    """The mean over windows where PyTorch's own counts other paddings."""
+    sides = (window_.kernel, window_.strides, window_.dilations, window_.begin, window_.end)
+    return call(w.helper("average_pool"), x, *map(spelled, sides), "None" if counted is None else spelled(counted))
+
+
+def _max_unpool(w: Writer, node: Node) -> str:
+    window_, _ = _window(w, node)
+    sizes = w.shape(node)[2:]
+    if not all(isinstance(n, int) for n in sizes):
+        raise w.unsupported(node, "over axes of unknown size")
+    inferred = [
+        (int(n) - 1) * s + k - b - e
+        for n, s, k, b, e in zip(sizes, window_.strides, window_.kernel, window_.begin, window_.end, strict=True)
+    ]
+    shape = w.listed(node, "output_shape", 2) or "None"
+    return call(w.helper("max_unpool"), w.tensor(node, 0), w.tensor(node, 1), spelled(inferred), shape)
+
+
+def _col2im(w: Writer, node: Node) -> str:
+    count = w.shape(node, 1)[0]
+    if not isinstance(count, int):
+        raise w.unsupported(node, "into an unknown number of axes")
+    taken = window(w, node, (1,) * count)
+    size, kernel = w.listed(node, "", 1) or "", w.listed(node, "", 2) or ""
+    sides = [spelled(side) for side in (taken.strides, taken.dilations, taken.begin, taken.end)]
+    return call(w.helper("col2im"), w.tensor(node, 0), size, kernel, *sides)
 
 
 def _global(text: str) -> Emitter:
@@ -104,123 +131,13 @@ def _global(text: str) -> Emitter:
     return emit
 
 
-# `{over}` is the axes and keepdim.
-REDUCE = {
-    "ReduceL1": "{x}.abs().sum({over})",
-    "ReduceL2": "{x}.square().sum({over}).sqrt()",
-    "ReduceLogSum": "{x}.sum({over}).log()",
-    "ReduceLogSumExp": "{x}.logsumexp({over})",
-    "ReduceMax": "{x}.amax({over})",
-    "ReduceMean": "{x}.mean({over})",
-    "ReduceMin": "{x}.amin({over})",
-    "ReduceSum": "{x}.sum({over})",
-    "ReduceSumSquare": "{x}.square().sum({over})",
-}
-
-
-def _axes(w: Writer, node: Node) -> list[int] | None:
-    """The axes of a reduction, ascending; None for all, [] for none."""
-    axes = w.ints(node, "axes", 1)
-    if not axes:
-        return [] if w.flag(node, "noop_with_empty_axes", 0) else list(range(w.rank(node)))
-    rank = w.rank(node)
-    return sorted(axis % rank for axis in axes)
-
-
-def _reduce(op: str) -> Emitter:
-    def emit(w: Writer, node: Node) -> str:
-        x, axes = w.tensor(node, 0), _axes(w, node)
-        if not axes:
-            return x
-        dtype = w.dtype(node)
-        if op == "ReduceMean" and dtype[0] in "ui":
-            raise w.unsupported(node, "of integers")
-        over = f"{axes[0] if len(axes) == 1 else spelled(axes)}"
-        text = REDUCE[op].format(x=x, over=over + (", keepdim=True" if w.flag(node, "keepdims", 1) else ""))
-        return f"{text}.to({x}.dtype)" if dtype[0] in "ui" and dtype != "int64" else text
-
-    return emit
-
-
-def _reduce_prod(w: Writer, node: Node) -> str:
-    result = w.tensor(node, 0)
-    keep = ", keepdim=True" if w.flag(node, "keepdims", 1) else ""
-    for axis in reversed(_axes(w, node) or ()):
-        result += f".prod({axis}{keep})"
-    return result
-
-
-def _arg(name: str) -> Emitter:
-    """The first index among equals, or the last: the first from behind."""
-
-    def emit(w: Writer, node: Node) -> str:
-        x, axis = w.tensor(node, 0), w.integer(node, "axis", 0)
-        keep = ", keepdim=True" if w.flag(node, "keepdims", 1) else ""
-        if w.flag(node, "select_last_index", 0):
-            return f"{x}.shape[{axis}] - 1 - {x}.flip({axis}).{name}({axis}{keep})"
-        return f"{x}.{name}({axis}{keep})"
-
-    return emit
-
-
-def _softmax(function: str) -> Emitter:
-    """Before operator set 13, over everything from the axis on."""
-
-    def emit(w: Writer, node: Node) -> str:
-        x, rank, old = w.tensor(node, 0), w.rank(node), w.graph.opset < 13
-        axis = w.integer(node, "axis", 1 if old else -1)
-        if old and axis % rank != rank - 1:
-            return f"{function}({x}.flatten({axis}), -1).reshape({x}.shape)"
-        return f"{function}({x}, {axis})"
-
-    return emit
-
-
-def _hardmax(w: Writer, node: Node) -> str:
-    x = w.tensor(node, 0)
-    if w.graph.opset < 13:
-        axis = w.integer(node, "axis", 1)
-        flat = f"{x}.flatten({axis})"
-        return f"F.one_hot({flat}.argmax(-1), {flat}.shape[-1]).to({x}.dtype).reshape({x}.shape)"
-    axis = w.integer(node, "axis", -1)
-    return f"F.one_hot({x}.argmax({axis}), {x}.shape[{axis}]).to({x}.dtype).movedim(-1, {axis})"
-
-
-def _lrn(w: Writer, node: Node) -> str:
-    size = w.integer(node, "size", 1)
-    alpha, beta, bias = w.real(node, "alpha", 1e-4), w.real(node, "beta", 0.75), w.real(node, "bias", 1.0)
-    if not size % 2:  # implementations disagree on which side the longer half is
-        raise w.unsupported(node, f"over an even number of channels ({size})")
-    return f"F.local_response_norm({w.tensor(node, 0)}, {size}, {alpha}, {beta}, {bias})"
-
-
-def _mean_variance(w: Writer, node: Node) -> str:
-    given: Sequence[int] = w.ints(node, "axes", 1) or (0, 2, 3)
-    x, axes = w.tensor(node, 0), spelled(given)
-    centred = f"({x} - {x}.mean({axes}, keepdim=True))"
-    return f"{centred} / ({x}.var({axes}, correction=0, keepdim=True).sqrt() + 1e-09)"
-
-
-def _lp_norm(w: Writer, node: Node) -> str:
-    x, axis, p = w.tensor(node, 0), w.integer(node, "axis", -1), w.integer(node, "p", 2)
-    return f"F.normalize({x}, p={p}, dim={axis}, eps=1e-37)"
-
-
 EMITTERS: Table = {
-    **{op: _reduce(op) for op in REDUCE},
-    "ArgMax": _arg("argmax"),
-    "ArgMin": _arg("argmin"),
     "AveragePool": _average_pool,
+    "Col2Im": _col2im,
     "GlobalAveragePool": _global("{x}.mean({axes}, keepdim=True)"),
     "GlobalLpPool": _global("{x}.abs().pow({p}).sum({axes}, keepdim=True).pow(1 / {p})"),
     "GlobalMaxPool": _global("{x}.amax({axes}, keepdim=True)"),
-    "Hardmax": _hardmax,
-    "LRN": _lrn,
-    "LogSoftmax": _softmax("F.log_softmax"),
-    "LpNormalization": _lp_norm,
     "LpPool": _lp_pool,
     "MaxPool": _max_pool,
-    "MeanVarianceNormalization": _mean_variance,
-    "ReduceProd": _reduce_prod,
-    "Softmax": _softmax("F.softmax"),
+    "MaxUnpool": _max_unpool,
 }

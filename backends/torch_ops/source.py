@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import amcc
-from amcc.backends.torch_ops.helpers import HELPERS
+from amcc.backends.torch_ops.blocks import Block, folded
+from amcc.backends.torch_ops.helpers import definitions
 from amcc.backends.torch_ops.state import State
-from amcc.backends.torch_ops.writer import DEVICE, Statement, Writer
+from amcc.backends.torch_ops.writer import DEVICE, MARK, Statement, Writer
 from amcc.ir import Graph
 
 # What the code of a forward pass may speak of beside its values.
-_NAMES = ("F", "_", "device", "float", "nn", "self", "torch", "tuple")
-MARK = re.compile("§[0-9]+§")
+_NAMES = ("F", "_", "bool", "device", "float", "int", "len", "list", "min", "nn", "self", "torch", "tuple")
 
 _HEADER = '''"""{title}, written by amcc {version}.
 
@@ -91,15 +93,20 @@ def module_source(writer: Writer, live: Sequence[Statement], state: State) -> st
         live: the statements of the forward pass; the last one returns.
     """
     graph = writer.graph
-    used = sorted({helper for s in live for helper in s.helpers} - {DEVICE})
-    variables = _Variables(graph, writer, taken={*used, *_NAMES})
-    forward = variables.write(live)
-    init = state.lines()
+    helpers = definitions({helper for s in live for helper in s.helpers} - {DEVICE})
+    taken = {*helpers, *_NAMES}
+    short = folded(live, state)
+    variables = _Variables(_inputs(graph, writer, taken), taken)
+    forward = variables.write(short.live)
+    init = state.lines(short.live, short.layers)
+    classes = [_block(block, taken) for block in short.blocks]
     root = "Scope" if any(re.search(r"self\[", line) for line in (*init, *forward)) else "nn.Module"
+    scoped = root == "Scope" or any(re.search(r"= Scope\(\)$", line, re.MULTILINE) for line in (*init, *classes))
     parts = [
         _HEADER.format(title=plain(graph.name) or "A network", version=amcc.__version__, signature=_signature(graph)),
-        _SCOPE if root == "Scope" or any(line.endswith("= Scope()") for line in init) else "",
-        *(f"{HELPERS[name]}\n" for name in used),
+        _SCOPE if scoped else "",
+        *(f"\n{text}\n\n" for text in helpers.values()),
+        *classes,
         f"\nclass Model({root}):\n",
         _function("__init__(self) -> None", ["super().__init__()", *init]),
         "\n",
@@ -109,8 +116,43 @@ def module_source(writer: Writer, live: Sequence[Statement], state: State) -> st
     return "".join(parts)
 
 
+def _block(block: Block, taken: set[str]) -> str:
+    """The class of a repeated part."""
+    names = (
+        _POOL[: len(block.inputs)] if len(block.inputs) <= len(_POOL) else [f"x{i}" for i in range(len(block.inputs))]
+    )
+    variables = _Variables(dict(zip(block.inputs, names, strict=True)), taken)
+    forward = variables.write(block.live)
+    arguments = "".join(f", {name}: {_annotation(name)}" for name in block.arguments)
+    return (
+        f"\nclass {block.name}(nn.Module):\n"
+        + _function(f"__init__(self{arguments}) -> None", ["super().__init__()", *block.init])
+        + "\n"
+        + _function(f"forward(self, {variables.arguments}) -> Tensor", forward)
+        + "\n"
+    )
+
+
+def _annotation(name: str) -> str:
+    return "float" if name.partition("_")[0] in ("eps", "momentum") else "int"
+
+
+def _inputs(graph: Graph, writer: Writer, taken: set[str]) -> dict[str, str]:
+    """The variables of the graph's inputs, by mark."""
+    found: dict[str, str] = {}
+    for name in graph.inputs:
+        text = re.sub(r"\W+", "_", name, flags=re.ASCII) or "x"
+        if not text.isidentifier() or keyword.iskeyword(text) or text.startswith("__"):
+            text = f"x_{text.strip('_')}"
+        while text in taken or text in found.values():
+            text += "_"
+        found[writer.value(name)] = text
+    return found
+
+
 def _function(head: str, body: Sequence[str]) -> str:
-    return f"    def {head}:\n" + "".join(f"        {line}\n" for line in body)
+    lines = (part for line in body for part in line.split("\n"))
+    return f"    def {head}:\n" + "".join(f"        {line}\n" for line in lines)
 
 
 def _returned(graph: Graph) -> str:
@@ -133,36 +175,31 @@ def plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.,:;/+*()\[\] -]+", "_", text)[:80]
 
 
+_POOL = ("x", "y", "z", "u", "v", "w")
+
+
 class _Variables:
-    """Python names for values; a name is used again when its value is no longer needed."""
+    """Python names for values; a name is used again when its value is no longer needed.
 
-    _POOL = ("x", "y", "z", "u", "v", "w")
+    Args:
+        inputs: names that are given, by mark.
+        taken: names that mean something else.
+    """
 
-    def __init__(self, graph: Graph, writer: Writer, taken: set[str]) -> None:
+    def __init__(self, inputs: Mapping[str, str], taken: set[str]) -> None:
         self._taken = taken
-        self._names: dict[str, str] = {}
-        self._busy: set[str] = set()
-        for name in graph.inputs:
-            mark = writer.value(name)
-            self._names[mark] = self._input(name)
-            self._busy.add(self._names[mark])
-        self._device = f"device = {self._names[writer.value(graph.inputs[0])]}.device" if graph.inputs else ""
-        self.arguments = ", ".join(f"{self._names[writer.value(name)]}: Tensor" for name in graph.inputs)
-
-    def _input(self, name: str) -> str:
-        text = re.sub(r"\W+", "_", name, flags=re.ASCII) or "x"
-        if not text.isidentifier() or keyword.iskeyword(text) or text.startswith("__"):
-            text = f"x_{text.strip('_')}"
-        while text in self._taken or text in self._busy:
-            text += "_"
-        return text
+        self._names = dict(inputs)
+        self._busy = set(inputs.values())
+        self._device = f"device = {next(iter(inputs.values()))}.device" if inputs else 'device = torch.device("cpu")'
+        self.arguments = ", ".join(f"{name}: Tensor" for name in inputs.values())
 
     def write(self, live: Sequence[Statement]) -> list[str]:
         """The statements as lines."""
+        live = _nested(live)
         last = {mark: i for i, s in enumerate(live) for mark in MARK.findall(s.code)}
         lines = []
         if any(DEVICE in s.helpers for s in live):
-            lines.append(self._device or 'device = torch.device("cpu")')
+            lines.append(self._device)
         for i, statement in enumerate(live):
             code = MARK.sub(lambda match: self._names[match[0]], statement.code)
             for mark in dict.fromkeys(MARK.findall(statement.code)):
@@ -170,17 +207,39 @@ class _Variables:
                     self._busy.discard(self._names[mark])
             targets = [self._target(mark, mark in last) for mark in statement.targets]
             lines.append(
-                f"{', '.join(targets)}{',' if statement.unpacked and len(targets) == 1 else ''} = {code}"
-                if targets
-                else f"return {code}"
+                f"{', '.join(targets)}{',' if statement.several == 1 else ''} = {code}" if targets else f"return {code}"
             )
         return lines
 
     def _target(self, mark: str, read: bool) -> str:
         if not read:
             return "_"
-        pool = (*self._POOL, *(f"x{i}" for i in range(len(self._POOL), len(self._busy) + len(self._taken) + 8)))
+        pool = (*_POOL, *(f"x{i}" for i in range(len(_POOL), len(self._busy) + len(self._taken) + 8)))
         name = next(n for n in pool if n not in self._busy and n not in self._taken)
         self._names[mark] = name
         self._busy.add(name)
         return name
+
+
+_ACTIVATION = re.compile(r"(?:F|torch)\.\w+\((§[0-9]+§)(?:, [^§]*)?\)")
+_WIDEST = 90
+
+
+def _nested(live: Sequence[Statement]) -> list[Statement]:
+    """An activation around the layer that it follows, and what is returned in the `return`."""
+    uses = Counter(mark for s in live for mark in MARK.findall(s.code))
+    nested: list[Statement] = []
+    for statement in live:
+        before = nested[-1] if nested else None
+        inner = _ACTIVATION.fullmatch(statement.code)
+        mark = statement.code if not statement.targets else inner[1] if inner else ""
+        if before is not None and before.targets == (mark,) and not before.several and uses[mark] == 1:
+            layer = before.code.startswith("self.") and before.code.endswith(")")
+            code = statement.code.replace(mark, before.code)
+            if not statement.targets or (layer and len(code) <= _WIDEST):
+                joined = [{**before.params, **statement.params}, {**before.layers, **statement.layers}]
+                helpers = before.helpers | statement.helpers
+                nested[-1] = replace(statement, code=code, params=joined[0], layers=joined[1], helpers=helpers)
+                continue
+        nested.append(statement)
+    return nested

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from amcc.backends.torch_notes import tied
-from amcc.backends.torch_ops.names import keys, path, quoted
-from amcc.backends.torch_ops.writer import Statement, Writer, call
+from amcc.backends.torch_ops.names import attribute, keys, path, quoted
+from amcc.backends.torch_ops.writer import Layer, Statement, Writer, call
 from amcc.ir import Array
 
 
@@ -17,31 +17,31 @@ class State:
 
     Attributes:
         arrays: what `model.safetensors` holds, by key.
+        layers: by the prefix of their keys.
+        ties: further keys of arrays: key -> key.
     """
 
     def __init__(self, writer: Writer, live: Sequence[Statement]) -> None:
         graph = writer.graph
         self._writer = writer
-        self._layers = {p: writer.layers[p] for s in live for p in s.layers}
-        owned = {key for layer in self._layers.values() for key in layer.params}
+        self.layers: dict[str, Layer] = {p: writer.layers[p] for s in live for p in s.layers}
+        owned = {key for layer in self.layers.values() for key in layer.params}
         names = dict.fromkeys(name for s in live for name in s.params)
-        self._loose = [name for name in names if writer.keys[name] not in owned]
+        self._loose = {name: None for name in names if writer.keys[name] not in owned}
         statistics = {i for node in graph.nodes if node.op == "BatchNormalization" for i in node.inputs[3:5]}
         self._buffers = statistics | writer.buffers
         held = {writer.keys[name]: array for name, array in graph.params.items()}
-        self._order = self._first_use(live)
         self.arrays: dict[str, Array] = {key: held[key] for key in owned | {writer.keys[n] for n in self._loose}}
-        for prefix, layer in self._layers.items():
+        for prefix, layer in self.layers.items():
             if layer.code.startswith("nn.BatchNorm"):
                 self.arrays[f"{prefix}.num_batches_tracked"] = np.array(0, np.int64)
-        self._ties = self._tied(held)
-        self.arrays.update((alias, self.arrays[key]) for alias, key in self._ties.items())
+        self.ties = self._tied(held)
+        self.arrays.update((alias, self.arrays[key]) for alias, key in self.ties.items())
 
-    def _first_use(self, live: Sequence[Statement]) -> list[str]:
-        """Prefixes of layers and names of loose parameters, as the forward pass meets them."""
-        loose = set(self._loose)
-        met = (item for s in live for item in (*s.layers, *(n for n in s.params if n in loose)))
-        return list(dict.fromkeys(met))
+    def held(self, statement: Statement) -> list[str]:
+        """The keys of the layers and of the loose parameters that a statement speaks of."""
+        loose = (self._writer.keys[name] for name in statement.params if name in self._loose)
+        return [*statement.layers, *loose]
 
     def _tied(self, held: Mapping[str, Array]) -> dict[str, str]:
         """Other keys of the arrays, where PyTorch can hold them: key -> key."""
@@ -52,18 +52,28 @@ class State:
                 found[alias] = key
         return found
 
-    def lines(self) -> list[str]:
-        """The body of `__init__`, in the order in which the forward pass meets its parts."""
+    def lines(self, live: Sequence[Statement], layers: Mapping[str, Layer], below: str = "") -> list[str]:
+        """The body of `__init__`, in the order in which the forward pass meets its parts.
+
+        Args:
+            layers: what stands at prefixes.
+            below: of a part of the tree: its own prefix.
+        """
+        loose = {self._writer.keys[name]: name for name in self._loose}
+        met = list(dict.fromkeys(key for s in live for key in self.held(s)))
+        start = len(below) + 1 if below else 0
+        every = [key[start:] for key in (*met, *([] if below else self.ties))]
         lines: list[str] = []
-        made: set[str] = set(self._layers)
-        for item in self._order:
-            layer = self._layers.get(item)
-            key = item if layer is not None else self._writer.keys[item]
-            lines += _scopes(key, made)
-            lines.append(f"{path(key)} = {layer.code}" if layer is not None else self._loose_line(item, key))
-        for alias, key in self._ties.items():
-            lines += _scopes(alias, made)
-            lines.append(f"{path(alias)} = {path(key)}")
+        made: set[str] = {key[start:] for key in met if key in layers}
+        for key in met:
+            own = key[start:]
+            lines += _scopes(own, made, every)
+            code = layers[key].code if key in layers else None
+            lines.append(self._loose_line(loose[key], own) if code is None else f"{path(own)} = {code}")
+        if not below:
+            for alias, key in self.ties.items():
+                lines += _scopes(alias, made, every)
+                lines.append(f"{path(alias)} = {path(key)}")
         return lines
 
     def _loose_line(self, name: str, key: str) -> str:
@@ -74,14 +84,14 @@ class State:
             *(str(size) for size in array.shape) if array.ndim else ("()",),
             dtype=None if dtype == "float32" else self._writer.torch_dtype(dtype),
         )
-        comment = f"  # {quoted(name)} in the source" if key != name else ""
+        comment = f"  # {quoted(name)} in the source" if self._writer.keys[name] != name else ""
         if array.dtype.kind in "iub" or name in self._buffers:
             above, _, last = key.rpartition(".")
             return f"{path(above)}.register_buffer({quoted(last)}, {zeros}){comment}"
         return f"{path(key)} = nn.Parameter({zeros}){comment}"
 
 
-def _scopes(key: str, made: set[str]) -> list[str]:
+def _scopes(key: str, made: set[str], every: Iterable[str]) -> list[str]:
     """The parts of the tree above a key that are not there yet."""
     lines = []
     steps = key.split(".")
@@ -89,5 +99,7 @@ def _scopes(key: str, made: set[str]) -> list[str]:
         above = ".".join(steps[:depth])
         if above not in made:
             made.add(above)
-            lines.append(f"{path(above)} = Scope()")
+            below = {other[len(above) + 1 :].split(".")[0] for other in every if other.startswith(f"{above}.")}
+            named = all(attribute(step).startswith(".") for step in below)
+            lines.append(f"{path(above)} = {'nn.Module' if named else 'Scope'}()")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,14 +21,21 @@ DTYPES = {
     "int16": "torch.int16",
     "int32": "torch.int32",
     "int64": "torch.int64",
+    "uint16": "torch.uint16",
+    "uint32": "torch.uint32",
+    "uint64": "torch.uint64",
     "float16": "torch.float16",
     "bfloat16": "torch.bfloat16",
     "float32": "torch.float32",
     "float64": "torch.float64",
 }
 
+# Types that PyTorch holds and moves, but hardly computes with.
+UNSIGNED = frozenset({"uint16", "uint32", "uint64"})
 
 DEVICE = "device"
+# A value in code, until its variable is known: characters that no other code holds.
+MARK = re.compile("§[0-9]+§")
 
 # Operators whose inputs of one element are settings, not weights.
 _BOUNDED = frozenset({"Clip", "Dropout", "OneHot", "Pad", "Range"})
@@ -48,12 +56,16 @@ class Layer:
 
 @dataclass
 class Statement:
-    """`targets = code`; a value of the graph stands in the code as its mark."""
+    """`targets = code`; a value of the graph stands in the code as its mark.
+
+    Attributes:
+        several: how many results the code gives in a tuple; 0 for one that is none.
+    """
 
     node: Node
     code: str = ""
     targets: tuple[str, ...] = ()
-    unpacked: bool = False
+    several: int = 0
     params: dict[str, None] = field(default_factory=dict)
     layers: dict[str, None] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
@@ -158,6 +170,36 @@ class Writer:
             raise self.unsupported(node, f"with {attribute} computed at run time")
         return [int(i) for i in array.reshape(-1)]
 
+    def listed(self, node: Node, attribute: str, index: int) -> str | None:
+        """Integers given as an attribute or as an input, as the code of a list; None if neither is there."""
+        if attribute in node.attributes:
+            return nested(np.array(_listed(node.attributes[attribute]), np.int64))
+        array = self.constant(node, index)
+        if array is not None:
+            return nested(array.reshape(-1))
+        return f"{self.tensor(node, index)}.tolist()" if node.input(index) else None
+
+    def size(self, node: Node, index: int, convert: str = "int") -> str | None:
+        """An input of one element as the code of a Python number; None if it is left out."""
+        if not node.input(index):
+            return None
+        array = self.constant(node, index)
+        if array is not None and array.size == 1:
+            return number(array.astype(np.int64 if convert == "int" else array.dtype).reshape(-1)[0])
+        return f"{convert}({self.tensor(node, index)})"
+
+    def optional(self, node: Node, index: int) -> str | None:
+        """Input `index` as a tensor; None if it is left out."""
+        return self.tensor(node, index) if node.input(index) else None
+
+    def several(self, node: Node, code: str, count: int) -> str:
+        """Code that gives a tuple of all outputs that the operator may have; where one is wanted, that one."""
+        wanted = [i for i, name in enumerate(node.outputs) if self.used(name)]
+        if wanted == [0]:
+            return f"{code}[0]"
+        self.current.several = count
+        return code
+
     def shape(self, node: Node, index: int = 0) -> Shape:
         """The shape of input `index`."""
         shape = self.graph.values[node.input(index)].shape
@@ -247,6 +289,12 @@ class Writer:
         if dtype not in DTYPES:
             raise ModelError(f"PyTorch has no element type '{dtype}'", where=self.current.node.label)
         return DTYPES[dtype]
+
+    def asked_dtype(self, node: Node, attribute: str, default: str = "") -> str:
+        """PyTorch's name of the element type that an attribute gives, or of the default."""
+        from amcc.passes.protos import dtype_name
+
+        return self.torch_dtype(dtype_name(self.integer(node, attribute, 0)) or default)
 
     def unsupported(self, node: Node, what: str = "") -> ModelError:
         """The error for what cannot be written in PyTorch."""

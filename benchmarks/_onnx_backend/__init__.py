@@ -1,0 +1,1 @@
+"""Parts of `onnx_backend.py`."""

@@ -1,0 +1,83 @@
+"""The cases of onnx.backend.test, as folders, and which of them count."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+SUITES = ("node", "simple", "pytorch-operator", "pytorch-converted")
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+_NUMBERS = {
+    *(f"FLOAT{bits}" for bits in ("", "16")),
+    *("BFLOAT16", "DOUBLE", "BOOL"),
+    *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case.
+
+    Attributes:
+        ops: the operators of its graph.
+        left_out: why it does not count; nothing for those that do.
+    """
+
+    suite: str
+    folder: Path
+    ops: tuple[str, ...]
+    left_out: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.suite}/{self.folder.name}"
+
+
+def write(folder: Path) -> None:
+    """Write the node cases as folders, as the onnx package itself does."""
+    command = [sys.executable, "-m", "onnx.backend.test.cmd_tools", "generate-data", "-o", str(folder)]
+    subprocess.run(command, check=True)
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    """All cases that do not need the network: the written ones, and those that the package brings along."""
+    brought = Path(onnx.__file__).parent / "backend/test/data"
+    for suite in SUITES:
+        within = folder / suite if (folder / suite).is_dir() else brought / suite
+        for found in sorted(within.iterdir()):
+            if (found / "model.onnx").is_file():
+                model = onnx.load(found / "model.onnx")
+                yield Case(suite, found, tuple(sorted(set(_ops(model.graph)))), _left_out(model, found.name))
+
+
+def _ops(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _ops(attribute.g)
+
+
+def _left_out(model: onnx.ModelProto, name: str) -> str:
+    ops = set(_ops(model.graph))
+    if other := sorted(op for op in ops if "." in op):
+        return f"domain {other[0].rpartition('.')[0]}"
+    types = [_element(info.type) for info in (*model.graph.input, *model.graph.output, *model.graph.value_info)]
+    if odd := sorted(set(types) - _NUMBERS):
+        return f"type {odd[0].lower()}"
+    if ops.intersection(RANDOM) or name.startswith("test_training_dropout"):
+        return "random numbers"
+    return ""
+
+
+def _element(kind: onnx.TypeProto) -> str:
+    which = kind.WhichOneof("value")
+    if which in ("sequence_type", "optional_type"):
+        return _element(getattr(kind, which).elem_type)
+    return TensorProto.DataType.Name(kind.tensor_type.elem_type) if which == "tensor_type" else str(which)
