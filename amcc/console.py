@@ -77,7 +77,7 @@ MinKeep = Annotated[
     float, typer.Option("--min-keep", help="Of every group keep this share (below 1) or this many units.")
 ]
 Recover = Annotated[str, typer.Option("--recover", help="full; layers, without blocks; none: pure slices.")]
-Emit = Annotated[list[str] | None, typer.Option("--emit", help="onnx, torch; by default whatever is possible.")]
+Emit = Annotated[list[str] | None, typer.Option("--emit", help="onnx, torch, pt2; by default onnx, torch if possible.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write; by default MODEL.amcc.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that is already there.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, without the journal, and measure latency again.")]

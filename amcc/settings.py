@@ -13,7 +13,7 @@ from amcc.granularity import Granularity
 from amcc.usercode import is_named
 
 Recover = Literal["full", "layers", "none"]
-Artifact = Literal["onnx", "torch"]
+Artifact = Literal["onnx", "torch", "pt2"]
 
 POLICY = "refine"
 EPISODES = 200
@@ -170,7 +170,7 @@ class Settings:
         recover: `"layers"` repairs by linear algebra alone, layer by layer; `"none"` ships pure slices of the
             original weights.
         metric: see `amcc.metric`; None for top-1 with labels, else fidelity.
-        emit: what to write; None for everything that the network can be written as.
+        emit: what to write; None for `onnx`, and `torch` where the network can be written so.
         threads: of ONNX Runtime, 0 for all cores; of each worker, 0 for its share.
         workers: what scores plans side by side; None for one here, or for as many as a Ray cluster has room for.
         ray: the address of a Ray cluster, or `"local"`.
@@ -254,7 +254,7 @@ def artifacts(names: str | Iterable[str] | None) -> tuple[Artifact, ...] | None:
     listed = [n.strip() for text in ([names] if isinstance(names, str) else names) for n in text.split(",")]
     for name in listed:
         if name not in get_args(Artifact):
-            raise UsageError(f"'{name}' is not onnx or torch", where="--emit")
+            raise UsageError(f"'{name}' is not onnx, torch or pt2", where="--emit")
     return cast("tuple[Artifact, ...]", tuple(dict.fromkeys(listed)))
 
 

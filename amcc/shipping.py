@@ -20,6 +20,7 @@ from amcc.finals import recovered
 from amcc.ir import Graph
 from amcc.latency.device import device_of
 from amcc.metric import Evaluator
+from amcc.passes.batching import batching
 from amcc.passes.channels import Channels, Removal
 from amcc.passes.rewrite import check_shapes
 from amcc.plan import Plan
@@ -29,6 +30,7 @@ from amcc.shipment import Shipment, budget_lines, summarize
 from amcc.stages import Notes, described
 from amcc.study import Study
 from amcc.summary import FreeLine, Latency, Measured, MetricLine, Summary, Timings
+from amcc.synthetic import synthetic
 from amcc.tuning.norms import with_room
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from amcc.own_class import Shrunk
 
 _BENCH_RUNS, _BENCH_SECONDS = 200, 2.0
+_EXPORT_SAMPLES = 2
 
 
 @dataclass(frozen=True)
@@ -340,7 +343,7 @@ def objection_to(model: Path) -> str:
 def emit(
     graph: Graph, folder: Path, wanted: Sequence[Artifact] | None, notes: Notes, reopened: Graph | None = None
 ) -> None:
-    """Write `model.onnx`, and `model.py` with `model.safetensors`.
+    """Write `model.onnx`, `model.py` with `model.safetensors`, and `model.pt2`.
 
     Args:
         reopened: the graph for `model.onnx` with sizes free.
@@ -361,3 +364,9 @@ def emit(
             if wanted is not None:
                 raise
             notes.add(f"no PyTorch artifact: {error}")
+    if wanted is not None and "pt2" in wanted:
+        from amcc.backends.readable import readable
+        from amcc.backends.torch_program import write_program
+
+        samples = synthetic(graph, batching(graph).size or _EXPORT_SAMPLES)
+        write_program(readable(graph), folder / "model.pt2", samples.runs()[0])

@@ -28,7 +28,7 @@ from common import ROOT
 
 WORKER = ROOT / "benchmarks/_onnx_backend/worker.py"
 OURS, PEER = "amcc", "onnx2torch"
-STATUSES = ("pass", "refused", "error", "disputed", "wrong")
+STATUSES = ("pass", "refused", "error", "rounding", "disputed", "wrong")
 WANTED = 0.9
 
 
@@ -127,7 +127,10 @@ def report(given: argparse.Namespace, listed: Sequence[Case]) -> int:
 
 
 def _by_suite(counted: Sequence[Case], found: dict[str, dict[str, Any]]) -> list[str]:
-    rows = ["| suite | cases | backend | passed | " + " | ".join(STATUSES[1:]) + " |", "|---" * 8 + "|"]
+    rows = [
+        "| suite | cases | backend | passed | " + " | ".join(STATUSES[1:]) + " |",
+        "|---" * (len(STATUSES) + 3) + "|",
+    ]
     for suite in (*SUITES, "all"):
         of = [case for case in counted if suite in (case.suite, "all")]
         for backend, results in found.items():

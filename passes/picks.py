@@ -169,7 +169,7 @@ def _picked_first(
         return name
 
     first = Node("", "Gather", (x, constant("places", places)), ("",), {"axis": axis})
-    if (np.diff(places) == 1).all():
+    if places.size and (np.diff(places) == 1).all():
         bounds = (constant(what, np.array([at])) for what, at in (("start", places[0]), ("end", places[-1] + 1)))
         first = Node("", "Slice", (x, *bounds, constant("axis", np.array([axis]))), ("",))
     shape = _with(graph.shape(x), axis, len(places))

@@ -102,6 +102,8 @@ def _moved(axes: Sequence[_Axis], node: Node, shape: Sequence[Dim]) -> list[_Axi
                 break
             if not isinstance(run.size, int) or not isinstance(dim, int):
                 return None
+            if not run.size or not dim:
+                return None
             if dim % run.size == 0:
                 axis.append(run)
                 dim //= run.size

@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 
 from amcc.backends.to_onnx import to_onnx
 from amcc.backends.to_torch import torch_source, write_torch
-from amcc.backends.torch_ops import EMITTERS
+from amcc.backends.torch_ops import EMITTERS, chance
 from amcc.errors import ModelError, OutputError
 from amcc.frontends.from_onnx import from_onnx, from_proto
 from amcc.ir import Array, Graph
@@ -30,6 +30,7 @@ from amcc.passes.inputs import bind_inputs
 from amcc.passes.rewrite import shrink
 from amcc.passes.shapes import infer
 from tests import torch_cases
+from tests.onnx_models import operator_cases
 from tests.random_graphs import random_network
 from tests.test_exactness import random_removal
 from tests.torch_cases import CASES, Case, f32, i64
@@ -84,7 +85,9 @@ def test_operator(one: Case, tmp_path: Path) -> None:
 
 
 def test_every_operator_has_a_case() -> None:
-    assert set(EMITTERS) == {one.op for one in CASES}
+    """Here, or among onnx's own (`test_torch_operators.py`), or without a right answer."""
+    theirs = {node.op_type for case in operator_cases(1) for node in case.model.graph.node}
+    assert set(EMITTERS) <= {one.op for one in CASES} | theirs | set(chance.EMITTERS) | {"Optional", "Scatter"}
 
 
 # Whole graphs
@@ -150,8 +153,8 @@ def test_layers_stand_at_their_keys(tmp_path: Path) -> None:
     )
     net = agrees(model, tmp_path).load()
     source = (tmp_path / "model.py").read_text()
-    assert "self.stem[0] = nn.Conv2d(4, 6, 3, padding=1)" in source
-    assert "self.stem[1] = nn.BatchNorm2d(6)" in source
+    assert "        self.stem = nn.Sequential(\n            nn.Conv2d(4, 6, 3, padding=1),\n" in source
+    assert "            nn.BatchNorm2d(6),\n        )\n" in source
     assert "self.head = nn.Linear(6, 5)" in source
     assert set(net.state_dict()) == {*params, "stem.1.num_batches_tracked"}
     for key, array in params.items():
@@ -368,9 +371,9 @@ def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "named"),
     [
-        (torch_cases.case("LSTM", (3, 2, 4), constants=(f32(1, 12, 4), f32(1, 12, 3)), hidden_size=3), "LSTM 'node'"),
+        (torch_cases.case("LRN", size=2), "LRN 'node'"),
         (torch_cases.case("Conv", (1, 2, 3, 3, 3, 3), constants=(f32(2, 2, 1, 1, 1, 1),)), "Conv 'node'"),
-        (torch_cases.case("MaxPool", kernel_shape=[2, 2], outputs=2), "MaxPool 'node'"),
+        (torch_cases.case("Mod", (2, 3), (2, 3), dtype=np.uint64), "Mod 'node' of uint64"),
     ],
 )
 def test_what_it_cannot_write_it_names(one: Case, named: str, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def _is_plain(w: Writer, node: Node) -> bool:
     ranks = {w.graph.values[node.input(i)].rank for i in range(3)}
     if any(node.input(i) for i in (4, 5, 6)) or any(w.used(o) for o in node.outputs[1:]) or ranks not in ({3}, {4}):
         return False
-    if any(node.attributes.get(name, 0) not in (0, -1) for name in odd):
+    if w.dtype(node) != "float32" or any(node.attributes.get(name, 0) not in (0, -1) for name in odd):
         return False
     if not node.input(3):
         return True

@@ -76,12 +76,13 @@ def _length(found: Folded) -> int:
 
 
 def _folded(live: list[Statement], state: State, outer: bool) -> Folded:
-    live = [replace(statement) for statement in live]
-    result = Folded(live, dict(state.layers))
-    kinds = _kinds(live, state, outer)
+    result = Folded([replace(statement) for statement in live], dict(state.layers))
+    _join(result, state, plain=True)
+    live, layers = result.live, dict(result.layers)
+    kinds = _kinds(live, state, layers, outer)
     calls: dict[int, tuple[_Part, Statement]] = {}
     for parts in kinds:
-        block, arguments = _block(f"Block{len(result.blocks) + 1}", parts, live, state)
+        block, arguments = _block(f"Block{len(result.blocks) + 1}", parts, live, state, layers)
         result.blocks.append(block)
         for part, given in zip(parts, arguments, strict=True):
             inputs, output = _ends(live, part)
@@ -109,7 +110,7 @@ def _rename(result: Folded, old: str, new: str) -> None:
             result.layers[prefix] = Layer(layer.code.replace(old, new, 1), layer.params)
 
 
-def _kinds(live: Sequence[Statement], state: State, outer: bool) -> list[list[_Part]]:
+def _kinds(live: Sequence[Statement], state: State, layers: Mapping[str, Layer], outer: bool) -> list[list[_Part]]:
     """Parts that are alike, none within another, in the order of their first."""
     held = [state.held(statement) for statement in live]
     prefixes = {
@@ -124,7 +125,7 @@ def _kinds(live: Sequence[Statement], state: State, outer: bool) -> list[list[_P
     for prefix in sorted(prefixes):
         part = _part(prefix, held)
         if part is not None and not any(key.startswith(f"{prefix}.") for key in tied):
-            found.setdefault(_spelling(live, state, part), []).append(part)
+            found.setdefault(_spelling(live, state, layers, part), []).append(part)
     kinds = [parts for parts in found.values() if len(parts) >= _LEAST]
     kinds.sort(key=lambda parts: parts[0].prefix.count("."), reverse=not outer)
     taken: set[int] = set()
@@ -167,9 +168,9 @@ def _extended(live: Sequence[Statement], held: Sequence[Sequence[str]], parts: l
     return best
 
 
-def _spelling(live: Sequence[Statement], state: State, part: _Part) -> str:
+def _spelling(live: Sequence[Statement], state: State, layers: Mapping[str, Layer], part: _Part) -> str:
     """What parts of one kind have in common: their statements, and their layers but for numbers."""
-    init = state.lines(live[part.first : part.last], state.layers, part.prefix)
+    init = state.lines(live[part.first : part.last], layers, part.prefix)
     return _NUMBER.sub("#", "\n".join([_canonical(live, part), *init]))
 
 
@@ -197,11 +198,13 @@ def _ends(live: Sequence[Statement], part: _Part) -> tuple[list[str], str]:
     return list(inputs), outputs[0] if len(outputs) == 1 else ""
 
 
-def _block(name: str, parts: Sequence[_Part], live: Sequence[Statement], state: State) -> tuple[Block, list[list[str]]]:
+def _block(
+    name: str, parts: Sequence[_Part], live: Sequence[Statement], state: State, layers: Mapping[str, Layer]
+) -> tuple[Block, list[list[str]]]:
     """The class of some parts, and the arguments that make each of them."""
     first = parts[0]
     inputs, output = _ends(live, first)
-    inits = [state.lines(live[p.first : p.last], state.layers, p.prefix) for p in parts]
+    inits = ["\n".join(state.lines(live[p.first : p.last], layers, p.prefix)).split("\n") for p in parts]
     codes = [[_own(s.code, p.prefix) for s in live[p.first : p.last]] for p in parts]
     found = [[_NUMBER.findall(line) for line in (*init, *code)] for init, code in zip(inits, codes, strict=True)]
     columns = [list(zip(*lines, strict=True)) for lines in zip(*found, strict=True)]
@@ -250,11 +253,14 @@ def _filled(line: str, column: Sequence[_Numbers], names: Mapping[_Numbers, str]
 
 def _places(line: str) -> list[str]:
     """What the numbers of a line say, one after the other."""
-    code = line.partition(" = ")[2] or line
+    code = line.partition(" = ")[2] or line.strip()
     layer = next((places for stem, places in _PLACES.items() if code.startswith((f"nn.{stem}", stem))), ())
     found: list[str] = []
     position = 0
     for number in _NUMBER.finditer(line):
+        if number.end() <= len(line) - len(code):  # where it stands, not what it is made of
+            found.append("size")
+            continue
         before = re.search(r"(\w+)=\(?[\d, ]*$", line[: number.start()])
         if before is None:
             found.append(layer[min(position, len(layer) - 1)] if layer else "size")
@@ -264,8 +270,12 @@ def _places(line: str) -> list[str]:
     return found
 
 
-def _join(result: Folded, state: State) -> None:
-    """Numbered parts under one name as a list, or as a sequence where each takes what the one before gives."""
+def _join(result: Folded, state: State, *, plain: bool = False) -> None:
+    """Numbered parts under one name as a list, or as a sequence where each takes what the one before gives.
+
+    Args:
+        plain: sequences alone, and none that is itself one of numbered parts.
+    """
     above = dict.fromkeys(
         key.rpartition(".")[0] for key in result.layers if key.rpartition(".")[2].isdecimal() and "." in key
     )
@@ -277,6 +287,8 @@ def _join(result: Folded, state: State) -> None:
         if any(key.startswith(f"{prefix}.") for key in (*state.ties, *state.ties.values())):
             continue
         chain = _chain(result.live, parts)
+        if plain and (chain is None or prefix.rpartition(".")[2].isdecimal()):
+            continue
         made = [result.layers[part].code for part in parts]
         if chain is None and list(dict.fromkeys(below)) != parts:
             continue

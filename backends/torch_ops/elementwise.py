@@ -152,6 +152,8 @@ def _clip(w: Writer, node: Node) -> str:
         bounds = {name: w.number(node, index) for name, index in given.items()}
     if None in bounds.values():
         bounds = {name: _wide(w, node, index, plain=True) for name, index in given.items()}
+    if list(bounds.values()) == ["0.0", "6.0"]:
+        return f"F.relu6({x})"
     return _back(w, node, call(f"{x}.clamp", **bounds)) if bounds else w.tensor(node, 0)
 
 

@@ -209,6 +209,8 @@ def _depth_to_space(w: Writer, node: Node) -> str:
 
 
 def _space_to_depth(w: Writer, node: Node) -> str:
+    if w.text(node, "mode", "DCR") == "CRD":
+        return f"F.pixel_unshuffle({w.tensor(node, 0)}, {w.integer(node, 'blocksize', 1)})"
     return f"{w.helper('space_to_depth')}({w.tensor(node, 0)}, {w.integer(node, 'blocksize', 1)})"
 
 

@@ -51,7 +51,8 @@ def _max_pool(w: Writer, node: Node) -> str:
     if not _fits(window_):
         window_ = _complete(w, node, window_) if ceil else window_
         x = padded(x, window_.begin, window_.end, 'float("-inf")')
-        ceil = False
+        none = (0,) * count
+        ceil, window_ = False, Window(window_.kernel, window_.strides, window_.dilations, none, none)
     code = _pool(f"F.max_pool{count}d", x, window_, {"ceil_mode": "True" if ceil else None})
     return code if dtype[0] in "fb" else f"{code}.to({w.torch_dtype(dtype)})"
 
@@ -85,7 +86,7 @@ def _lp_pool(w: Writer, node: Node) -> str:
     window_, count = _window(w, node)
     p = w.integer(node, "p", 2)
     x, size = f"{w.tensor(node, 0)}.abs().pow({p})", prod(window_.kernel)
-    if w.flag(node, "ceil_mode", 0) or set(window_.dilations) > {1}:
+    if w.flag(node, "ceil_mode", 0) or max(window_.dilations) > 1:
         whole = _complete(w, node, window_) if w.flag(node, "ceil_mode", 0) else window_
         mean = _mean(w, x, whole, whole.end)
     else:

@@ -50,8 +50,10 @@ def _reduce(op: str) -> Emitter:
             return ALONE.get(op, "{x}").format(x=x)
         if op == "ReduceMean" and dtype[0] in "ui":
             raise w.unsupported(node, "of integers")
-        if op in _LIMITS and not isinstance(axes, str) and any(w.shape(node)[axis] == 0 for axis in axes):
-            return _of_nothing(w, node)
+        if op in LIMITS and 0 in w.shape(node):
+            x = call(
+                w.helper("with_limit"), x, nested(np.array(axes)) if isinstance(axes, list) else axes, _limit(op, dtype)
+            )
         keep = ", keepdim=True" if w.flag(node, "keepdims", 1) else ""
         if op == "ReduceProd" and len(axes) != 1:
             many = axes if isinstance(axes, str) else nested(np.array(axes))
@@ -64,17 +66,15 @@ def _reduce(op: str) -> Emitter:
     return emit
 
 
-_LIMITS = {"ReduceMax": ("-inf", "min"), "ReduceMin": ("inf", "max")}
+LIMITS = {"ReduceMax": ("-inf", "min"), "ReduceMin": ("inf", "max")}
 
 
-def _of_nothing(w: Writer, node: Node) -> str:
+def _limit(op: str, dtype: str) -> str:
     """The largest or smallest of no elements."""
-    out, dtype, (limit, bound) = w.output_shape(node), w.dtype(node), _LIMITS[node.op]
-    if out is None or not all(isinstance(dim, int) for dim in out):
-        raise w.unsupported(node, "of nothing")
-    value = f"torch.iinfo({w.torch_dtype(dtype)}).{bound}" if dtype[0] in "iu" else f'float("{limit}")'
-    value = str(bound == "max") if dtype == "bool" else value
-    return f"torch.full({spelled(out)}, {value}, dtype={w.torch_dtype(dtype)}, device={w.device()})"
+    infinite, bound = LIMITS[op]
+    if dtype == "bool":
+        return str(bound == "max")
+    return f"torch.iinfo(torch.{dtype}).{bound}" if dtype[0] in "iu" else f'float("{infinite}")'
 
 
 def _arg(name: str) -> Emitter:

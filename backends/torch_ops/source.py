@@ -96,12 +96,16 @@ def module_source(writer: Writer, live: Sequence[Statement], state: State) -> st
     helpers = definitions({helper for s in live for helper in s.helpers} - {DEVICE})
     taken = {*helpers, *_NAMES}
     short = folded(live, state)
-    variables = _Variables(_inputs(graph, writer, taken), taken)
+    inputs = _inputs(graph, writer, taken)
+    tensors = (n for n in graph.inputs if graph.values[n].dtype and not graph.values[n].dtype.endswith(")"))
+    variables = _Variables(inputs, taken, next((inputs[writer.value(name)] for name in tensors), ""))
     forward = variables.write(short.live)
     init = state.lines(short.live, short.layers)
     classes = [_block(block, taken) for block in short.blocks]
     root = "Scope" if any(re.search(r"self\[", line) for line in (*init, *forward)) else "nn.Module"
-    scoped = root == "Scope" or any(re.search(r"= Scope\(\)$", line, re.MULTILINE) for line in (*init, *classes))
+    scoped = root == "Scope" or any(
+        re.search(r"= Scope\(\)$|\(Scope\):$", part, re.MULTILINE) for part in (*init, *classes)
+    )
     parts = [
         _HEADER.format(title=plain(graph.name) or "A network", version=amcc.__version__, signature=_signature(graph)),
         _SCOPE if scoped else "",
@@ -121,11 +125,12 @@ def _block(block: Block, taken: set[str]) -> str:
     names = (
         _POOL[: len(block.inputs)] if len(block.inputs) <= len(_POOL) else [f"x{i}" for i in range(len(block.inputs))]
     )
-    variables = _Variables(dict(zip(block.inputs, names, strict=True)), taken)
+    variables = _Variables(dict(zip(block.inputs, names, strict=False)), taken, names[0])
     forward = variables.write(block.live)
     arguments = "".join(f", {name}: {_annotation(name)}" for name in block.arguments)
+    root = "Scope" if any("self[" in line for line in (*block.init, *forward)) else "nn.Module"
     return (
-        f"\nclass {block.name}(nn.Module):\n"
+        f"\nclass {block.name}({root}):\n"
         + _function(f"__init__(self{arguments}) -> None", ["super().__init__()", *block.init])
         + "\n"
         + _function(f"forward(self, {variables.arguments}) -> Tensor", forward)
@@ -184,13 +189,14 @@ class _Variables:
     Args:
         inputs: names that are given, by mark.
         taken: names that mean something else.
+        first: the one on whose device new tensors are made.
     """
 
-    def __init__(self, inputs: Mapping[str, str], taken: set[str]) -> None:
+    def __init__(self, inputs: Mapping[str, str], taken: set[str], first: str) -> None:
         self._taken = taken
         self._names = dict(inputs)
         self._busy = set(inputs.values())
-        self._device = f"device = {next(iter(inputs.values()))}.device" if inputs else 'device = torch.device("cpu")'
+        self._device = f"device = {first}.device" if first else 'device = torch.device("cpu")'
         self.arguments = ", ".join(f"{name}: Tensor" for name in inputs.values())
 
     def write(self, live: Sequence[Statement]) -> list[str]:

@@ -271,7 +271,8 @@ class Writer:
             return False
         if array.dtype.kind in "iub" or array.ndim == 0 or array.size == 0:
             return array.size <= 16
-        return array.size == 1 and all(node.op in _BOUNDED for node in self.graph.consumers.get(name, ()))
+        bounds = all(node.op in _BOUNDED for node in self.graph.consumers.get(name, ()))
+        return array.size == 1 and (bounds or name in self.buffers)
 
     def device(self) -> str:
         """The device of the first input, as code."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 SUITES = ("node", "simple", "pytorch-operator", "pytorch-converted")
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
@@ -40,9 +40,28 @@ class Case:
 
 
 def write(folder: Path) -> None:
-    """Write the node cases as folders, as the onnx package itself does."""
-    command = [sys.executable, "-m", "onnx.backend.test.cmd_tools", "generate-data", "-o", str(folder)]
-    subprocess.run(command, check=True)
+    """Write the node cases as folders like those that the onnx package brings along."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with np.errstate(all="ignore"):
+        found = collect_testcases(None)  # type: ignore[arg-type]
+    for case in found:
+        within = folder / "node" / case.name
+        for number, (inputs, outputs) in enumerate(case.data_sets):
+            data = within / f"test_data_set_{number}"
+            data.mkdir(parents=True, exist_ok=True)
+            ends = (("input", inputs, case.model.graph.input), ("output", outputs, case.model.graph.output))
+            for what, values, infos in ends:
+                for index, (value, info) in enumerate(zip(values, infos, strict=True)):
+                    (data / f"{what}_{index}.pb").write_bytes(_proto(value, info).SerializeToString())
+        (within / "model.onnx").write_bytes(case.model.SerializeToString())
+
+
+def _proto(value: Any, info: onnx.ValueInfoProto) -> Any:
+    kind = info.type.WhichOneof("value")
+    if kind == "tensor_type":
+        return value if isinstance(value, TensorProto) else numpy_helper.from_array(np.asarray(value), info.name)
+    return (numpy_helper.from_list if kind == "sequence_type" else numpy_helper.from_optional)(value, info.name)
 
 
 def cases(folder: Path) -> Iterator[Case]:

@@ -19,3 +19,11 @@ def cumulative(x, axis, product, exclusive, reverse):
         x = torch.cat((first, x.narrow(axis, 0, x.shape[axis] - 1)), axis)
     y = (x.cumprod(axis) if product else x.cumsum(axis)).to(x.dtype)
     return y.flip(axis) if reverse else y
+
+
+def with_limit(x, axes, limit):
+    """One element more along each of some axes."""
+    for axis in axes:
+        shape = [1 if k == axis % x.ndim else size for k, size in enumerate(x.shape)]
+        x = torch.cat((x, x.new_full(shape, limit)), axis)
+    return x

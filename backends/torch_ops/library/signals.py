@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 def dft(x, length, axis, inverse, onesided):
     """ONNX DFT of `[..., 1]` (real) or `[..., 2]` (complex) along an axis."""
-    signal = torch.view_as_complex(x.contiguous()) if x.shape[-1] == 2 else x.squeeze(-1)
+    signal = torch.view_as_complex(x.double().contiguous()) if x.shape[-1] == 2 else x.double().squeeze(-1)
     if inverse and onesided:
         length = 2 * (signal.shape[axis] - 1) if length is None else length
-        return torch.fft.irfft(signal, length, axis).unsqueeze(-1)
+        return torch.fft.irfft(signal, length, axis).unsqueeze(-1).to(x.dtype)
     y = torch.fft.ifft(signal, length, axis) if inverse else torch.fft.fft(signal, length, axis)
-    return torch.view_as_real(y.narrow(axis, 0, y.shape[axis] // 2 + 1) if onesided else y)
+    return torch.view_as_real(y.narrow(axis, 0, y.shape[axis] // 2 + 1) if onesided else y).to(x.dtype)
 
 
 def stft(x, step, window, length, onesided):

@@ -93,7 +93,7 @@ def deform_conv(x, weight, offset, bias, mask, strides, dilations, pads, groups,
     n, channels, height, width = x.shape
     rows, columns = weight.shape[2:]
     out_h, out_w = offset.shape[2:]
-    shift = offset.reshape(n, offset_groups, rows, columns, 2, out_h, out_w)
+    shift = offset.double().reshape(n, offset_groups, rows, columns, 2, out_h, out_w)
 
     def at(count, taps, axis, shape):
         start = torch.arange(count, device=x.device) * strides[axis] - pads[axis]
@@ -102,10 +102,10 @@ def deform_conv(x, weight, offset, bias, mask, strides, dilations, pads, groups,
 
     y = at(out_h, rows, 0, ((-1, 1), (-1, 1, 1, 1))) + shift[:, :, :, :, 0]
     z = at(out_w, columns, 1, ((1, -1), (1, -1, 1, 1))) + shift[:, :, :, :, 1]
-    grid = torch.stack((2 * z + 1, 2 * y + 1), -1) / torch.tensor([width, height], dtype=x.dtype, device=x.device) - 1
+    grid = torch.stack((2 * z + 1, 2 * y + 1), -1) / torch.tensor([width, height], device=x.device) - 1
     grid = grid.reshape(n * offset_groups, rows * columns * out_h, out_w, 2)
     parts = x.reshape(n * offset_groups, channels // offset_groups, height, width)
-    taps = F.grid_sample(parts, grid.to(x.dtype), align_corners=False)
+    taps = F.grid_sample(parts.double(), grid, align_corners=False).to(x.dtype)
     taps = taps.reshape(n, offset_groups, -1, rows, columns, out_h, out_w)
     if mask is not None:
         taps = taps * mask.reshape(n, offset_groups, 1, rows, columns, out_h, out_w)
