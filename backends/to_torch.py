@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from amcc.backends.readable import readable
+from amcc.backends.torch_bodies import Bodies
 from amcc.backends.torch_ops import EMITTERS, MOVING
 from amcc.backends.torch_ops.source import module_source
 from amcc.backends.torch_ops.state import State
 from amcc.backends.torch_ops.writer import MARK, UNSIGNED, Statement, Writer
 from amcc.errors import OutputError
 from amcc.ir import Array, Graph, Node
-from amcc.passes.branches import DOMAIN
 
 CODE, WEIGHTS = "model.py", "model.safetensors"
 
@@ -51,10 +51,10 @@ def torch_source(graph: Graph) -> tuple[str, dict[str, Array]]:
         ModelError: see `write_torch`.
     """
     writer = Writer(graph)
-    statements = [s for s in (_statement(writer, node) for node in graph.nodes) if s is not None]
-    live = _live([*statements, _result(writer)])
+    bodies = Bodies(writer, _statement, _live)
+    live = bodies.statements((), graph.outputs)
     state = State(writer, live)
-    return module_source(writer, live, state), state.arrays
+    return module_source(writer, live, state, bodies.methods), state.arrays
 
 
 def _statement(w: Writer, node: Node) -> Statement | None:
@@ -65,7 +65,7 @@ def _statement(w: Writer, node: Node) -> Statement | None:
     w.current = statement = Statement(node)
     emitter = EMITTERS.get(node.op) if node.domain in ("", "ai.onnx") else None
     if emitter is None:
-        raise w.unsupported(node, "as part of an If, Loop or Scan" if node.domain == DOMAIN else "")
+        raise w.unsupported(node)
     if not MOVING.issuperset([node.op]) and (odd := _odd(w, node)):
         raise w.unsupported(node, f"of {odd}")
     statement.code = emitter(w, node)
@@ -82,12 +82,6 @@ def _statement(w: Writer, node: Node) -> Statement | None:
 def _odd(w: Writer, node: Node) -> str:
     """The element type of an input that PyTorch does not compute with."""
     return next((v.dtype for v in map(w.graph.values.get, filter(None, node.inputs)) if v and v.dtype in UNSIGNED), "")
-
-
-def _result(w: Writer) -> Statement:
-    w.current = statement = Statement(Node("return", "return", w.graph.outputs, ()))
-    statement.code = ", ".join(w.value(name) for name in w.graph.outputs)
-    return statement
 
 
 def _live(statements: list[Statement]) -> list[Statement]:

@@ -110,6 +110,32 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_loop_is_a_method(tmp_path: Path) -> None:
+    """Doubled three times, and every step stacked; a graph module cannot hold it."""
+    scalar = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go", 9), ("on", 9))]
+    states = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("s", "t", "u")]
+    inner = [
+        helper.make_node("Add", ["s", "s"], ["t"]),
+        helper.make_node("Mul", ["t", "x"], ["u"]),
+        helper.make_node("Identity", ["go"], ["on"]),
+    ]
+    body = helper.make_graph(inner, "body", [*scalar[:2], states[0]], [scalar[2], *states[1:]])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in (("x", [2]), ("y", [2]))]
+    trips = helper.make_tensor_value_info("n", TensorProto.INT64, [])
+    stacked = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["k", 2])
+    loop = helper.make_node("Loop", ["n", "", "x"], ["y", "z"], body=body)
+    made = helper.make_graph([loop], "g", [trips, ends[0]], [ends[1], stacked])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "m.onnx")
+    found = amcc.convert(tmp_path / "m.onnx", out=tmp_path / "out")
+    import torch
+
+    y, z = imported(tmp_path / "out").load()(torch.tensor(3), torch.tensor([1.0, 2.0]))
+    assert y.tolist() == [8.0, 16.0]
+    assert z.tolist() == [[2.0, 8.0], [4.0, 16.0], [8.0, 32.0]]
+    with pytest.raises(ModelError, match=r"no counterpart in a torch\.fx graph"):
+        found.graph_module()
+
+
 def test_random_numbers_are_not_compared(tmp_path: Path) -> None:
     made = amcc.convert(one_node("RandomNormalLike", tmp_path), out=tmp_path / "out")
     assert made.error is None

@@ -33,9 +33,10 @@ def _concat(w: Writer, node: Node) -> str:
 def _split(w: Writer, node: Node) -> str:
     axis, count = w.integer(node, "axis", 0), len(node.outputs)
     w.current.several = count
-    x, size = w.tensor(node, 0), w.shape(node)[axis]
+    x = w.tensor(node, 0)
     if (parts := w.listed(node, "split", 1)) is not None:
         return f"{x}.split({parts}, dim={axis})"
+    size = w.shape(node)[axis]
     if not isinstance(size, int):
         raise w.unsupported(node, "into equal parts of an axis of unknown size")
     part = -(-size // count)

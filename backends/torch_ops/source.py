@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import amcc
-from amcc.backends.torch_ops.blocks import Block, folded
+from amcc.backends.torch_bodies import Method
+from amcc.backends.torch_ops.blocks import Block, Folded, folded
 from amcc.backends.torch_ops.helpers import definitions
 from amcc.backends.torch_ops.state import State
 from amcc.backends.torch_ops.writer import DEVICE, MARK, Statement, Writer
@@ -86,16 +87,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 '''
 
 
-def module_source(writer: Writer, live: Sequence[Statement], state: State) -> str:
+def module_source(writer: Writer, live: Sequence[Statement], state: State, methods: Sequence[Method] = ()) -> str:
     """The whole file.
 
     Args:
         live: the statements of the forward pass; the last one returns.
+        methods: the bodies of what runs by condition or in a loop.
     """
     graph = writer.graph
     helpers = definitions({helper for s in live for helper in s.helpers} - {DEVICE})
     taken = {*helpers, *_NAMES}
-    short = folded(live, state)
+    short = Folded(list(live), dict(state.layers)) if methods else folded(live, state)
     inputs = _inputs(graph, writer, taken)
     tensors = (n for n in graph.inputs if graph.values[n].dtype and not graph.values[n].dtype.endswith(")"))
     variables = _Variables(inputs, taken, next((inputs[writer.value(name)] for name in tensors), ""))
@@ -115,6 +117,7 @@ def module_source(writer: Writer, live: Sequence[Statement], state: State) -> st
         _function("__init__(self) -> None", ["super().__init__()", *init]),
         "\n",
         _function(f"forward(self, {variables.arguments}) -> {_returned(graph)}", forward),
+        *(f"\n{_method(method, taken)}" for method in methods),
         _LOAD,
     ]
     return "".join(parts)
@@ -136,6 +139,14 @@ def _block(block: Block, taken: set[str]) -> str:
         + _function(f"forward(self, {variables.arguments}) -> Tensor", forward)
         + "\n"
     )
+
+
+def _method(method: Method, taken: set[str]) -> str:
+    """A body."""
+    names = (*_POOL, *(f"x{i}" for i in range(len(method.inputs))))
+    variables = _Variables(dict(zip(method.inputs, names, strict=False)), taken, names[0] if method.inputs else "")
+    body = variables.write(method.live)
+    return _function(f"{method.name}(self{', ' if method.inputs else ''}{variables.arguments})", body)
 
 
 def _annotation(name: str) -> str:
@@ -227,7 +238,7 @@ class _Variables:
         return name
 
 
-_ACTIVATION = re.compile(r"(?:F|torch)\.\w+\((§[0-9]+§)(?:, [^§]*)?\)")
+_ACTIVATION = re.compile(r"(?:F|torch)\.\w+\((§[0-9]+§)(?:, (?!self\.)[^§]*)?\)")
 _WIDEST = 90
 
 
