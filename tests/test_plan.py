@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amcc.errors import PlanError
@@ -42,6 +42,7 @@ def assert_same(found: dict[int, Array], expected: dict[int, Array]) -> None:
     assert {k: v.tolist() for k, v in found.items()} == {k: v.tolist() for k, v in expected.items()}
 
 
+@settings(deadline=None)
 @given(removals())
 def test_a_plan_comes_back_from_its_file(removal: dict[int, Array]) -> None:
     plan = plan_of(CHANNELS, removal)
@@ -77,6 +78,7 @@ def renamed(graph: Graph, name: str) -> Graph:
     return graph.replace(nodes=(*graph.nodes[:-1], last), outputs=(name,), values=values)
 
 
+@settings(deadline=None)
 @given(removals())
 def test_a_twin_is_found_by_its_parameters(removal: dict[int, Array]) -> None:
     twin = analyze(renamed(tiny_models.graph(), "scores"))
