@@ -84,7 +84,7 @@ def shrunk_module(origin: Origin, channels: Channels, removal: Removal, final: G
         blame: where the class resists, find out which groups it cannot follow, each by itself.
 
     Raises:
-        ModelError: neither form can be made; names the node that has no counterpart in PyTorch.
+        ModelError: neither form can be made: the class resists, and a node has no counterpart in PyTorch.
     """
     from amcc.frontends.from_torch import unwrapped
 
@@ -101,9 +101,11 @@ def shrunk_module(origin: Origin, channels: Channels, removal: Removal, final: G
         reason = failure.message
         if blame and (blamed := _blamed(origin, channels, removal)):
             reason += f"; it follows the plan without {blamed}"
-    return standalone(
-        final, f"{type(module).__name__} cannot take these widths, so this is the standalone form: {reason}"
-    )
+    resists = f"{type(module).__name__} cannot take these widths"
+    try:
+        return standalone(final, f"{resists}, so this is the standalone form: {reason}")
+    except ModelError as error:
+        raise ModelError(f"{resists}: {reason}; and there is no standalone form: {error}") from error
 
 
 def standalone(graph: Graph, *notes: str) -> Shrunk:

@@ -74,6 +74,7 @@ def compared(name: str, zoo: Path | None) -> dict[str, Any]:
     """What the two captures of a network have in common."""
     from zoo.catalogue import load as build
 
+    from amcc.errors import AmccError
     from amcc.frontends.load import captured, load
     from amcc.own_class import shrunk_module
     from amcc.passes.channels import analyze
@@ -97,8 +98,11 @@ def compared(name: str, zoo: Path | None) -> dict[str, Any]:
     line["module_to_file"] = agreement(direct, exported)
     removal = half(direct)
     assert found.origin is not None
-    own = shrunk_module(found.origin, direct, removal, shrink(direct, removal), blame=False)
-    line["own_class"], line["notes"] = own.own_class, list(own.notes)
+    try:
+        own = shrunk_module(found.origin, direct, removal, shrink(direct, removal), blame=False)
+        line["own_class"], line["notes"] = own.own_class, list(own.notes)
+    except AmccError as error:
+        line["own_class"], line["notes"] = False, [str(error)]
     return line
 
 
