@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import amcc
@@ -155,3 +156,29 @@ def test_errors_say_what_to_change(function: Callable[..., Any], says: str) -> N
 def test_the_factory_line_is_named() -> None:
     with pytest.raises(ModelError, match=r"test_capture.py:\d+ \(return x\[: int"):
         from_torch(Net(by_item), sample(2, 4))
+
+
+# Free dimensions
+
+
+def test_the_length_of_a_sequence_stays_free(tmp_path: Any) -> None:
+    def forward(self: Any, x: Any) -> Any:
+        return self.out(torch.relu(self.hidden(x)).cumsum(1))
+
+    module = randomized(Net(forward, hidden=nn.Linear(6, 16), out=nn.Linear(16, 3))).eval()
+    how: dict[str, Any] = {"search": "uniform", "recover": "none", "threads": 1, "emit": "onnx"}
+    named = {"x": ("batch", "length", 6)}
+    out = tmp_path / "o"
+    result = amcc.compile(module, torch.zeros(1, 8, 6), budget="flops=0.5", input_shapes=named, out=out, **how)
+    assert result.summary.free, result.summary.warnings
+    x = sample(2, 13, 6)
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x.numpy()})[0]
+    np.testing.assert_allclose(found, result.module(x).detach().numpy(), atol=1e-4)
+    checks = amcc.verify(module, out, torch.zeros(1, 8, 6), input_shapes=named).checks
+    assert any("certificate repeated" in check for check in checks)
+
+
+def test_sizes_that_are_not_the_examples_are_refused() -> None:
+    with pytest.raises(ModelError, match="give names for dimensions that are to stay free"):
+        amcc.inspect(nn.Linear(6, 3), torch.zeros(2, 4, 6), input_shapes={"input": (2, 5, 6)})

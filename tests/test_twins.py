@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 import amcc
 from amcc.errors import PlanError, VerificationError
@@ -91,3 +93,37 @@ def test_a_module_of_other_widths_is_refused(model: Path) -> None:
     wide.conv2, wide.conv3 = torch.nn.Conv2d(8, 9, 3, padding=1), torch.nn.Conv2d(9, 8, 3, padding=1)
     with pytest.raises(PlanError, match="8 units in the plan and 9 in the model"):
         amcc.apply(plan, wide.eval(), EXAMPLE, threads=1)
+
+
+def renamed(path: Path) -> Path:
+    """The file with its convolutions' and its last layer's weights as an exporter leaves them: renamed, transposed."""
+    model = onnx.load(path)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        name = node.input[1] if len(node.input) > 1 else ""
+        if node.op_type not in ("Conv", "Gemm") or name not in weights:
+            continue
+        layer = name.removesuffix(".weight")
+        node.name = f"/{layer}/{node.op_type}"
+        node.input[1] = weights[name].name = f"onnx::{node.op_type}_{len(name)}{layer}"
+        if node.op_type == "Gemm":
+            turned = numpy_helper.to_array(weights[name]).T.copy()
+            weights[name].CopyFrom(numpy_helper.from_array(turned, node.input[1]))
+            for attribute in node.attribute:
+                if attribute.name == "transB":
+                    attribute.i = 1 - attribute.i
+        for place, bias in enumerate(node.input[2:], 2):
+            node.input[place] = weights[bias].name = f"onnx::{layer}_{place}"
+    onnx.save(model, path.with_name("renamed.onnx"))
+    return path.with_name("renamed.onnx")
+
+
+def test_a_plan_finds_weights_that_an_exporter_renamed(model: Path) -> None:
+    other = renamed(model)
+    plan = amcc.plan(other, budget="flops=0.5", **FAST)
+    small = amcc.apply(plan, Tiny(), EXAMPLE)
+    assert type(small) is Tiny
+    on_file = amcc.apply(plan, other, threads=1)
+    assert small.conv2.weight.shape == tuple(on_file.graph.params["onnx::Conv_12conv2"].shape)
+    back = amcc.apply(amcc.plan(Tiny(), EXAMPLE, budget="flops=0.5", **FAST), other, threads=1)
+    assert back.summary.totals.macs == on_file.summary.totals.macs
