@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has onnx2torch")
     parser.add_argument("--only", default="*", metavar="GLOB", help="cases, as suite/name")
     parser.add_argument("--again", action="store_true", help="also what the log has")
+    parser.add_argument("--unless-passed", action="store_true", help="also what the log has, but not what passed")
     parser.add_argument("--report", action="store_true", help="run nothing, write the table from the log")
     parser.add_argument("--markdown", type=Path)
     return parser.parse_args()
@@ -75,7 +76,8 @@ class Worker:
 
 
 def run(given: argparse.Namespace, listed: Iterable[Case]) -> None:
-    done = {(line["backend"], line["case"]) for line in lines(given.log)}
+    latest = {(line["backend"], line["case"]): line["status"] for line in lines(given.log)}
+    done = {key for key, result in latest.items() if result == "pass" or not given.unless_passed}
     python = sys.executable if given.backend == OURS else given.peer_python
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])) if given.backend == OURS else ""
     worker = Worker([python, str(WORKER), given.backend], {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})

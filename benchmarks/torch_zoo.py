@@ -4,8 +4,8 @@ python benchmarks/torch_zoo.py --zoo FOLDER --log FILE.jsonl [--only GLOB] [--la
 python benchmarks/torch_zoo.py --zoo FOLDER --log FILE.jsonl --report [--markdown FILE.md]
 
 FOLDER holds what `python -m zoo.export` wrote, or any ONNX files; the smallest come first. Every file has a process
-of its own, with limits on CPU seconds and memory. The log keeps a line for each, and what it has is not run again
-unless --again is given. Exits 1 where a claim does not hold for what was run.
+of its own, with limits on CPU seconds and memory, unless --together says otherwise. The log keeps a line for each, and
+what it has is not run again unless --again is given. Exits 1 where a claim does not hold for what was run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from _coverage.jobs import Found, Job, Limits, Log, Reporter, run_all
 from common import ROOT
@@ -35,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120, help="CPU seconds a file")
     parser.add_argument("--memory", type=float, default=8, help="GB a file")
     parser.add_argument("--jobs", type=int, default=1, help="at once")
+    parser.add_argument("--together", action="store_true", help="in this process, without limits: for small files")
     parser.add_argument("--again", action="store_true", help="also what the log has")
     parser.add_argument("--report", action="store_true", help="run nothing, write the table from the log")
     parser.add_argument("--markdown", type=Path)
@@ -63,7 +65,37 @@ def run(given: argparse.Namespace, log: Log) -> None:
     jobs = (Job("torch", file.stem, "onnx", file, "") for file in files(given))
     todo = (job for job in jobs if given.again or not log.has(job))
     todo = (job for job in todo if time.monotonic() - begin < given.hours * 3600)
+    if given.together:
+        for job in todo:
+            line = {**job.key, **_here(job)}
+            log.add(line)
+            show(line)
+        return
     run_all(todo, command, environment, log, Limits(given.seconds, int(given.memory * 2**30)), show=show)
+
+
+class Kept:
+    """What a job reports, kept in this process."""
+
+    def __init__(self) -> None:
+        self.found: Found = {}
+
+    def __call__(self, **facts: Any) -> None:
+        self.found |= facts
+
+    def crashed(self, error: BaseException) -> None:
+        self(status="crash", cause=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _here(job: Job) -> Found:
+    import torch
+    from _coverage.emit_job import run as convert_one
+
+    torch.set_num_threads(1)
+    begin, kept = time.process_time(), Kept()
+    assert job.file is not None
+    convert_one(job.file, kept)
+    return {**kept.found, "cpu": round(time.process_time() - begin, 2)}
 
 
 def report(given: argparse.Namespace, log: Log) -> int:

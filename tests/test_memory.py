@@ -92,9 +92,7 @@ def test_a_budget_of_memory_is_met_with_others(tmp_path: Path) -> None:
     assert max(line.reached / line.limit for line in lines.values()) > 0.95
 
 
-def test_a_plan_whose_memory_was_counted_too_low_does_not_ship(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_whose_memory_was_counted_too_low_does_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it may be where nodes come or go with the units that stay."""
     monkeypatch.setattr(Alive, "peak", lambda self, sizes: int(sizes.sum()) // 20)
     options: dict[str, Any] = {"search": "uniform", "recover": "none", "emit": "onnx", "out": tmp_path / "out"}

@@ -95,9 +95,9 @@ def _folded(live: list[Statement], state: State, outer: bool) -> Folded:
         _rename(result, "Block1", "Block")
     index, shortened = 0, []
     while index < len(live):
-        part, statement = calls.get(index, (None, live[index]))
-        shortened.append(statement)
-        index = part.last if part is not None else index + 1
+        called = calls.get(index)
+        shortened.append(called[1] if called else live[index])
+        index = called[0].last if called else index + 1
     result.live = shortened
     _join(result, state)
     return result

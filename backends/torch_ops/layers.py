@@ -208,6 +208,9 @@ def _prelu(w: Writer, node: Node) -> str:
             if layer := w.layer(code, made.inputs[0], "weight"):
                 return f"{layer}({x})"
             return f"F.prelu({x}, {w.value(made.inputs[0])})"
+    given, shape = w.graph.values[node.input(1)].shape, w.shape(node)
+    if given is not None and len(given) == 1 and given[0] != 1 and given == shape[1:2] and given != shape[-1:]:
+        return f"F.prelu({x}, {w.tensor(node, 1)})"  # as operator sets before 7 had it
     slope_ = w.operand(node, 1)
     return f"torch.where({x} < 0, {x} * {slope_}, {x})"
 

@@ -310,10 +310,16 @@ Emitter = Callable[[Writer, Node], str]
 Table = Mapping[str, Emitter]
 
 
+# Of types whose largest number, written as short as can be, is a little more.
+_LARGEST = {"float32": 3.4e38, "float16": 65000.0, "bfloat16": 3.3e38}
+
+
 def number(value: object) -> str:
     """A number as Python writes it, as short as its precision allows."""
     if isinstance(value, np.generic):
-        value = value.item() if value.dtype.kind in "iub" or value.dtype.itemsize == 8 else float(str(value))
+        short = value.dtype.kind not in "iub" and value.dtype.itemsize < 8
+        exact = value.item() if value.dtype.kind in "iub" else float(value)  # type: ignore[arg-type]
+        value = float(str(value)) if short and abs(exact) < _LARGEST.get(value.dtype.name, 0) else exact
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     return repr(value)

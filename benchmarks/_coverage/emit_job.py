@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from _coverage.jobs import Reporter
+from typing import Any, Protocol
 
 
-def run(path: Path, report: Reporter) -> None:
+class Report(Protocol):
+    """Takes facts, and exceptions that nobody expected."""
+
+    def __call__(self, **facts: Any) -> None: ...
+
+    def crashed(self, error: BaseException) -> None: ...
+
+
+def run(path: Path, report: Report) -> None:
     """Convert one file; every end is reported as a status.
 
     ok: outputs as ONNX Runtime's, the state dict there and back, finite gradients for every parameter; wrong: other
@@ -40,7 +46,7 @@ def run(path: Path, report: Reporter) -> None:
             report.crashed(error)
 
 
-def _back(folder: Path, feeds: Any, inputs: tuple[str, ...], report: Reporter) -> None:
+def _back(folder: Path, feeds: Any, inputs: tuple[str, ...], report: Report) -> None:
     import torch
     from safetensors.torch import load_file
 
