@@ -78,7 +78,7 @@ def _pad(w: Writer, node: Node) -> str:
     if mode == "constant":
         first = next((a for a in range(rank) if begin[a] or end[a]), rank)
         value = w.real(node, "value", 0.0) if "value" in node.attributes else _pad_value(w, node)
-        return padded(x, begin[first:], end[first:], "" if float(value) == 0 else value)
+        return padded(x, begin[first:], end[first:], "" if value in ("0", "0.0", "-0.0", "False") else value)
     kind = _MODES.get(mode)
     if kind is None:
         raise w.unsupported(node, f"in mode {quoted(mode)}")
