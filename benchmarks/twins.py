@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ NETWORKS = (
     "timm_ghostnet_050 timm_convnextv2_atto timm_mixer_s16_224 timm_deit_tiny_patch16_224"
 ).split()
 TOLERANCE = 1e-4
+PACKAGES = sysconfig.get_path("purelib")
 
 
 def main() -> int:
@@ -100,7 +102,7 @@ def compared(name: str, zoo: Path | None) -> dict[str, Any]:
     assert found.origin is not None
     try:
         own = shrunk_module(found.origin, direct, removal, shrink(direct, removal), blame=False)
-        line["own_class"], line["notes"] = own.own_class, list(own.notes)
+        line["own_class"], line["notes"] = own.own_class, [note.replace(f"{PACKAGES}/", "") for note in own.notes]
     except AmccError as error:
         line["own_class"], line["notes"] = False, [str(error)]
     return line
