@@ -60,30 +60,33 @@ def hashes(out: Path) -> dict[str, str]:
     return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in FILES if (out / name).is_file()}
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint goes on from."""
+def step_of(checkpoint: Path) -> tuple[int, bool]:
+    """The step that a checkpoint goes on from, and whether the training has ended."""
     if not checkpoint.is_file():
-        return 0
+        return 0, False
     with checkpoint.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return int(json.loads(header["__metadata__"]["amcc"])["progress"]["step"])
+    progress = json.loads(header["__metadata__"]["amcc"])["progress"]
+    return int(progress["step"]), bool(progress["done"])
 
 
 def kill_once(arguments: list[str], checkpoint: Path, wait: float) -> dict[str, Any]:
     """Start, kill some time later; how old the checkpoint was then."""
     process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    before, began = step_of(checkpoint), time.time()
+    (before, _), began = step_of(checkpoint), time.time()
     while process.poll() is None and time.time() - began < wait:
         time.sleep(0.02)
     running = process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
+    after, ended = step_of(checkpoint)
     written = checkpoint.stat().st_mtime if checkpoint.is_file() else began
     return {
         "seconds": round(wait, 1),
         "running": running,
         "step before": before,
-        "step after": step_of(checkpoint),
+        "step after": after,
+        "ended": ended,
         "checkpoint is older by": round(time.time() - max(written, began), 1),
     }
 
@@ -135,7 +138,7 @@ def main() -> int:
     accuracies = [float(line[2]) for line in rows]
     noise = 100 * (labelled * (1 - labelled) / len(labels)) ** 0.5
     close = abs(accuracies[0] - accuracies[1]) <= max(abs(accuracies[0] - accuracies[2]), noise)
-    kept = all(one["checkpoint is older by"] <= 2 * INTERVAL or not one["step after"] for one in kills)
+    kept = all(one["checkpoint is older by"] <= 2 * INTERVAL or one["ended"] or not one["step after"] for one in kills)
     print(machine())
     print(table(["training", "loss by epoch", "top-1 on the report split", "seconds"], rows))
     print(f"the two agree within noise (another seed's difference, or {noise:.2f} points): {'yes' if close else 'NO'}")
