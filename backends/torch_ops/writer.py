@@ -318,7 +318,7 @@ def number(value: object) -> str:
     """A number as Python writes it, as short as its precision allows."""
     if isinstance(value, np.generic):
         short = value.dtype.kind not in "iub" and value.dtype.itemsize < 8
-        exact = value.item() if value.dtype.kind in "iub" else float(value)  # type: ignore[arg-type]
+        exact = value.item() if value.dtype.kind in "iub" else float(value)
         value = float(str(value)) if short and abs(exact) < _LARGEST.get(value.dtype.name, 0) else exact
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
