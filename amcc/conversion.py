@@ -38,6 +38,7 @@ Form = Literal["torch", "pt2", "onnx"]
 CHANCE = frozenset(chance.EMITTERS)
 _SAMPLES = 2
 _TRIES = 3
+_NOISE = 10  # times what the last bit of the inputs does to the outputs
 
 
 class Conversion(Filed):
@@ -176,12 +177,30 @@ def _checked(model: Any, graph: Graph) -> Converted:
         if max(errors.values()) < error:
             worst = max(errors, key=lambda name: errors[name])
             error = errors[worst]
-        if error <= allowed:
+        if error <= allowed or error <= min(_NOISE * _rounding(module, graph, feeds, found), STEPS):
             return Converted(graph, error)
     raise VerificationError(
         f"output '{worst}' of the PyTorch form differs from ONNX Runtime's by {error:.2e}, more than {allowed:.0e}",
         hint="this is a fault of amcc: please report the model",
     )
+
+
+def _rounding(module: nn.Module, graph: Graph, feeds: Mapping[str, Array], found: Any) -> float:
+    """By how much outputs change with the last bit of the inputs: what rounding does in a network that enlarges it."""
+    import torch
+
+    from amcc.backends.torch_module import array, tensor
+
+    chance = torch.Generator().manual_seed(0)
+
+    def moved(t: Any) -> Any:
+        if not isinstance(t, torch.Tensor) or not t.is_floating_point():
+            return t
+        return t * (1 + torch.finfo(t.dtype).eps * torch.randint(-1, 2, t.shape, generator=chance)).to(t.dtype)
+
+    with torch.no_grad():
+        other = array(module(*(moved(tensor(feeds[name])) for name in graph.inputs)))
+    return max(map(_error, _listed(graph, other), _listed(graph, found)), default=0.0)
 
 
 def _listed(graph: Graph, found: Any) -> list[Any]:
@@ -223,6 +242,7 @@ def _runner(model: Any, graph: Graph) -> Callable[[Mapping[str, Array]], list[An
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry(LITERAL, "1")
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # the file as it is
         with suppress(Exception):  # what this runtime refuses may still run as amcc writes it
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             return lambda feeds: _run(session, graph, feeds)

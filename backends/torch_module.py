@@ -47,6 +47,7 @@ def tensor(array: Any) -> Any:
 
     if array is None or isinstance(array, list):
         return array and [tensor(part) for part in array]
+    array = np.asarray(array)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(np.ascontiguousarray(array).view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())

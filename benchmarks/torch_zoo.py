@@ -102,22 +102,24 @@ def report(given: argparse.Namespace, log: Log) -> int:
     lines = log.latest()
     tally = Counter(line["status"] for line in lines)
     emitted = [line for line in lines if line["status"] in ("ok", "untrained")]
-    errors = [line["error"] for line in emitted if line.get("error") is not None]
-    whole = max(len(emitted), 1)
+    smooth = [line for line in emitted if not line.get("quantised")]
+    errors = [line["error"] for line in smooth if line.get("error") is not None]
+    trained = sum(line["status"] == "ok" for line in smooth)
     claims = {
         "written as PyTorch, outputs compared": (len(emitted) / max(len(lines), 1), WANTED),
         "state dict there and back": (
             sum(bool(line.get("round_trip")) for line in emitted) / max(len(emitted), 1),
             1.0,
         ),
-        "finite gradients for every parameter": (tally["ok"] / whole, 1.0),
+        "finite gradients for every parameter, quantised networks aside": (trained / max(len(smooth), 1), 1.0),
     }
     text = [f"{len(lines)} files of {len(list(given.zoo.glob('*.onnx')))} in the zoo, the smallest first.\n"]
     text += ["| " + " | ".join(STATUSES) + " |", "|---" * len(STATUSES) + "|"]
     text += ["| " + " | ".join(str(tally[status]) for status in STATUSES) + " |\n"]
     text += ["| claim | found | wanted |", "|---|---|---|"]
     text += [f"| {claim} | {found:.1%} | >= {wanted:.0%} |" for claim, (found, wanted) in claims.items()]
-    text += [f"| largest difference to ONNX Runtime | {max(errors, default=0):.1e} | <= {TOLERANCE:.0e} |\n"]
+    largest = f"{max(errors, default=0):.1e}"
+    text += [f"| largest difference to ONNX Runtime, not quantised | {largest} | <= {TOLERANCE:.0e} |\n"]
     text += ["| file | came out as | why |", "|---|---|---|"]
     rest = sorted(
         (line for line in lines if line["status"] != "ok"), key=lambda line: (line["status"], line["network"])

@@ -90,9 +90,10 @@ def test_blocks_start_where_the_network_is_narrow() -> None:
 
 
 def test_what_pytorch_cannot_run_is_left_as_it_is() -> None:
-    """A recurrent layer has no PyTorch form: its block keeps its weights, the blocks before it do not."""
+    """This recurrent layer has no PyTorch form: its block keeps its weights, the blocks before it do not."""
     nodes = [*chain(2 * FEWEST).graph.node, node("Flatten", ["y"], "f"), node("Unsqueeze", ["f", "zero"], "t")]
-    nodes += [node("LSTM", ["t", "w", "r"], ["z"], hidden_size=4)]
+    odd = ["HardSigmoid", "Tanh", "Tanh"]
+    nodes += [node("LSTM", ["t", "w", "r"], ["z"], hidden_size=4, activations=odd)]
     nodes += [node("Squeeze", ["z", "one"], "last"), node("MatMul", ["last", "v"], "out")]
     weights = {i.name: onnx.numpy_helper.to_array(i) for i in chain(2 * FEWEST).graph.initializer}
     weights |= {

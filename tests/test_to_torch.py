@@ -90,7 +90,14 @@ def test_operator(one: Case, tmp_path: Path) -> None:
 def test_every_operator_has_a_case() -> None:
     """Here, or among onnx's own (`test_torch_operators.py`), or without a right answer."""
     theirs = {node.op_type for case in operator_cases(1) for node in case.model.graph.node}
-    assert set(EMITTERS) <= {one.op for one in CASES} | theirs | set(chance.EMITTERS) | {"Optional", "Scatter"}
+    lists = {
+        "ConcatFromSequence",
+        "Optional",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceErase",
+    }  # of the simple suite
+    assert set(EMITTERS) <= {one.op for one in CASES} | theirs | set(chance.EMITTERS) | lists | {"Scatter"}
 
 
 # Whole graphs
@@ -425,5 +432,5 @@ def test_trained_networks(name: str, shared: Path, tmp_path: Path) -> None:
     feeds = {made.inputs[0]: f32(*shape)}
     same(in_torch(made, feeds, tmp_path), in_ort(onnx.load(path), feeds))
     weights = sorted(a.size for a in made.params.values() if a.dtype.kind == "f" and a.size > 1)
-    trained = [p for p in imported(tmp_path).Model().parameters() if p.numel() > 1]
-    assert sorted(p.numel() for p in trained) == weights
+    held = [t for t in imported(tmp_path).Model().state_dict().values() if t.is_floating_point()]
+    assert sorted(t.numel() for t in held if t.numel() > 1) == weights

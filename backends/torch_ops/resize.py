@@ -47,7 +47,7 @@ def _resize(w: Writer, node: Node) -> str:
     if coordinates not in _COORDINATES or rounding not in _ROUNDING:
         raise w.unsupported(node, f"with {quoted(coordinates)} and {quoted(rounding)}")
     how = _Resize(w.text(node, "mode", "nearest"), coordinates, rounding, *_target(w, node))
-    return _written(w, node, how, f"{w.tensor(node, 2)}.tolist()" if node.input(2) and not how.scales else "")
+    return _written(w, node, how, f"{w.tensor(node, 2)}.tolist()" if _is_computed(w, node, 2) else "")
 
 
 def _target(w: Writer, node: Node) -> tuple[list[float] | None, list[int] | None]:
@@ -61,11 +61,16 @@ def _target(w: Writer, node: Node) -> tuple[list[float] | None, list[int] | None
             whole[axis] = scale
         return whole, None
     spatial = (out or ())[2:]
-    if node.input(2) and w.constant(node, 2) is None and w.shape(node, 2) != (0,):
+    if _is_computed(w, node, 2):
         return None, None
     if out is None or not all(isinstance(dim, int) for dim in spatial) or out[:2] != w.shape(node)[:2]:
         return None, None
     return None, [1, 1, *(int(dim) for dim in spatial)]
+
+
+def _is_computed(w: Writer, node: Node, index: int) -> bool:
+    """Whether scales are given, and only run time knows them."""
+    return bool(node.input(index)) and w.constant(node, index) is None and w.shape(node, index) != (0,)
 
 
 def _floats(w: Writer, node: Node, index: int) -> list[float] | None:

@@ -22,6 +22,7 @@ def run(path: Path, report: Report) -> None:
     ok: outputs as ONNX Runtime's, the state dict there and back, finite gradients for every parameter; wrong: other
     outputs; refused: amcc says that it cannot; untrained: some parameter has no finite gradient.
     """
+    from amcc.certificate import rounds
     from amcc.conversion import convert
     from amcc.errors import AmccError, VerificationError
 
@@ -39,7 +40,7 @@ def run(path: Path, report: Report) -> None:
         except Exception as error:
             report.crashed(error)
             return
-        report(stage="read back", error=made.error, unchecked=made.unchecked)
+        report(stage="read back", error=made.error, unchecked=made.unchecked, quantised=rounds(made.graph))
         try:
             _back(folder, made.feeds, made.graph.inputs, report)
         except Exception as error:
