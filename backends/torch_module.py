@@ -49,7 +49,8 @@ def tensor(array: Any) -> Any:
         return array and [tensor(part) for part in array]
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.ascontiguousarray(array).view(np.int16).copy()).view(torch.bfloat16)
+        bits = np.ascontiguousarray(array).view(np.int16).copy()
+        return torch.from_numpy(bits).view(torch.bfloat16).reshape(array.shape)
     return torch.from_numpy(array.copy())
 
 
