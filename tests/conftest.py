@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,13 @@ def shared() -> Path:
     if not (folder / "models").is_dir():
         pytest.skip("no ../shared with trained networks here")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeding_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would all that tests start and then interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,9 +11,8 @@ import pytest
 
 from amcc.backends.runtime import Session
 from amcc.backends.to_onnx import to_onnx, write_onnx
-from amcc.backends.to_torch import torch_source
 from amcc.certificate import certify
-from amcc.errors import BudgetError, ModelError
+from amcc.errors import BudgetError
 from amcc.frontends.load import load
 from amcc.ir import Graph
 from amcc.masking import masked_file, masked_graph
@@ -216,8 +215,3 @@ def test_a_body_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(BudgetError) as caught:
         check_prunable(analyze(load(path)))
     assert caught.value.hint == "the body of Loop 'Loop_y' stays as it is: a body draws random numbers"
-
-
-def test_a_loop_has_no_form_in_torch_yet(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="as part of an If, Loop or Scan cannot be written as PyTorch code"):
-        torch_source(opened(looped(), tmp_path / "model.onnx"))
